@@ -1,0 +1,52 @@
+/**
+ * The admin API: every route behind the token, each only reading its input and calling its verb. The types
+ * of the routes are the contract of the console's and the CLI's client (`AdminApi`).
+ */
+import { Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { AppError } from '../lib/errors.ts';
+import { createProgressMeter } from '../replay/progress.ts';
+import { requireAdminToken } from './auth.ts';
+import { deliveryRoutes } from './delivery-routes.ts';
+import { destinationRoutes, destinationTypeRoutes } from './destination-routes.ts';
+import type { DestinationDeps } from './destinations.ts';
+import { type EventDeps, eventRoutes } from './event-routes.ts';
+import { createQueryRunner } from './query.ts';
+import { queryRoutes } from './query-routes.ts';
+import { replayRoutes } from './replay-routes.ts';
+import { sourceRoutes } from './source-routes.ts';
+
+export interface AdminDeps extends DestinationDeps, EventDeps {
+  readonly adminToken: string;
+}
+
+/** Largest JSON body that the admin API reads. */
+const mostBodyBytes = 1024 * 1024;
+
+/** Makes the admin API, to be mounted at /admin by an app that answers AppErrors. */
+export function createAdminApi(deps: AdminDeps) {
+  const shared = { ...deps, progress: createProgressMeter(), runQuery: createQueryRunner(deps.sql) };
+  const guarded = new Hono().use(requireAdminToken(deps.adminToken)).use(
+    bodyLimit({
+      maxSize: mostBodyBytes,
+      onError: () => {
+        throw new AppError('body_too_large', { message: 'The request body is larger than 1 MB.' });
+      },
+    }),
+  );
+  const routes = guarded
+    .route('/sources', sourceRoutes(shared))
+    .route('/destination-types', destinationTypeRoutes(shared))
+    .route('/destinations', destinationRoutes(shared))
+    .route('/replays', replayRoutes(shared))
+    .route('/', deliveryRoutes(shared))
+    .route('/events', eventRoutes(shared))
+    .route('/sql', queryRoutes(shared));
+  routes.all('*', (c) => {
+    throw new AppError('not_found', { message: `There is no ${c.req.method} ${c.req.path}.` });
+  });
+  return routes;
+}
+
+/** For Hono's typed client: `hc<AdminApi>('/admin')`. */
+export type AdminApi = ReturnType<typeof createAdminApi>;

@@ -1,0 +1,234 @@
+/** `repeater destinations`: where events are delivered to. */
+import { readFile } from 'node:fs/promises';
+import { type Command, Option } from 'commander';
+import type { Destination, DestinationStatus, DestinationType } from './answers.ts';
+import type { Client } from './client.ts';
+import { type CommandContext, connect, examples, type ServerOptions, withJsonOption, withServerOptions } from './context.ts';
+import { CommandError, UsageError } from './failure.ts';
+import { printDestination, printDestinations, printStatus, printTypes } from './destination-output.ts';
+import { type Assignment, assignSettings, collectAssignment, type SettingsSchema } from './settings-input.ts';
+
+type Options = ServerOptions & { readonly json?: boolean };
+
+interface SettingsOptions extends Options {
+  readonly name?: string;
+  readonly set?: readonly Assignment[];
+  readonly jsonSettings?: string;
+  readonly policy?: readonly Assignment[];
+}
+
+interface CreateOptions extends SettingsOptions {
+  readonly type: string;
+  readonly name: string;
+  readonly startFrom: string;
+  readonly disabled?: boolean;
+}
+
+/** Adds the command. */
+export function addDestinationCommands(program: Command, context: CommandContext): void {
+  const destinations = program
+    .command('destinations')
+    .description('list, create, change and watch destinations: where events are delivered to')
+    .addHelpText(
+      'after',
+      examples(
+        'repeater destinations',
+        'repeater destinations types',
+        'repeater destinations create --type webhook --name Orders --set url=https://example.com/hook',
+        'repeater destinations status dst_1',
+        'repeater destinations disable dst_1',
+      ),
+    );
+  addReading(destinations, context);
+  addCreate(destinations, context);
+  addUpdate(destinations, context);
+  addSwitches(destinations, context);
+}
+
+function addReading(destinations: Command, context: CommandContext): void {
+  const { terminal } = context;
+  const list = destinations.command('list', { isDefault: true }).description('list all destinations');
+  withServerOptions(withJsonOption(list)).action(async (options: Options) => {
+    const found = await (await connect(context, options)).list<Destination>('/admin/destinations');
+    if (options.json) return terminal.printJson(found);
+    printDestinations(terminal, found);
+  });
+
+  const show = destinations.command('show').argument('<id>', 'e.g. dst_1').description('show one, its secrets masked');
+  withServerOptions(withJsonOption(show)).action(async (id: string, options: Options) => {
+    const found = await (await connect(context, options)).get<Destination>(pathOf(id));
+    if (options.json) return terminal.printJson(found);
+    printDestination(terminal, found);
+  });
+
+  const status = destinations
+    .command('status')
+    .argument('<id>', 'e.g. dst_1')
+    .description('show how far it is: position, lag, parked users, dead letters')
+    .addHelpText(
+      'after',
+      `
+Each line is a feed: live delivery, or a replay. Everything up to "cursor" has
+ended or belongs to a parked user; "head" is the newest event of the feed.
+`,
+    );
+  withServerOptions(withJsonOption(status)).action(async (id: string, options: Options) => {
+    const found = await (await connect(context, options)).get<DestinationStatus>(`${pathOf(id)}/status`);
+    if (options.json) return terminal.printJson(found);
+    printStatus(terminal, found);
+  });
+
+  const types = destinations.command('types').description('list the types of destinations and their settings');
+  withServerOptions(withJsonOption(types)).action(async (options: Options) => {
+    const found = await (await connect(context, options)).list<DestinationType>('/admin/destination-types');
+    if (options.json) return terminal.printJson(found);
+    printTypes(terminal, found);
+  });
+}
+
+function addCreate(destinations: Command, context: CommandContext): void {
+  const { terminal } = context;
+  const create = destinations
+    .command('create')
+    .description('create a destination; delivery starts at once')
+    .requiredOption('--type <type>', 'e.g. webhook; see "repeater destinations types"')
+    .requiredOption('--name <name>', 'what people will call it')
+    .addOption(
+      new Option('--start-from <point>', 'deliver only what comes from now on, or all of history first')
+        .choices(['now', 'beginning'])
+        .default('now'),
+    )
+    .option('--disabled', 'create it switched off');
+  withSettingsOptions(create).addHelpText(
+    'after',
+    examples(
+      'repeater destinations create --type webhook --name Orders --set url=https://example.com/hook',
+      'repeater destinations create --type webhook --name Archive --start-from beginning \\\n' +
+        '      --set url=https://example.com/all --policy concurrency=8',
+    ),
+  );
+  withServerOptions(withJsonOption(create)).action(async (options: CreateOptions) => {
+    const client = await connect(context, options);
+    const created = await client.post<Destination>('/admin/destinations', {
+      type: options.type,
+      name: options.name,
+      settings: await settingsOf(client, options.type, options),
+      enabled: options.disabled !== true,
+      startFrom: options.startFrom,
+      ...(options.policy === undefined ? {} : { policy: assignSettings(options.policy) }),
+    });
+    if (options.json) return terminal.printJson(created);
+    terminal.print(`Created ${created.id}.`);
+    printDestination(terminal, created);
+    if (Object.values(created.settings).some((value) => typeof value === 'string' && value.startsWith('whsec_'))) {
+      terminal.print('\nThe secret verifies the signatures. It is shown only this once: keep it now.');
+    }
+  });
+}
+
+function addUpdate(destinations: Command, context: CommandContext): void {
+  const { terminal } = context;
+  const update = destinations
+    .command('update')
+    .argument('<id>', 'e.g. dst_1')
+    .description('change settings, policy or name; what is not named stays')
+    .option('--name <name>', 'what people will call it')
+    .option('--unset <names...>', 'settings to remove');
+  withSettingsOptions(update).addHelpText(
+    'after',
+    examples(
+      'repeater destinations update dst_1 --set url=https://example.com/new',
+      'repeater destinations update dst_1 --policy retry.spanMs=3600000 --policy onPermanentFailure=block',
+    ),
+  );
+  withServerOptions(withJsonOption(update)).action(
+    async (id: string, options: SettingsOptions & { readonly unset?: readonly string[] }) => {
+      const { name, set, jsonSettings, policy, unset = [] } = options;
+      const changesSettings = set !== undefined || jsonSettings !== undefined || unset.length > 0;
+      if (name === undefined && policy === undefined && !changesSettings) {
+        throw new UsageError('Nothing to change: give --name, --set, --unset, --json-settings or --policy.');
+      }
+      const client = await connect(context, options);
+      const present = await client.get<Destination>(pathOf(id));
+      const removed = Object.fromEntries(unset.map((setting) => [setting, null]));
+      const settings = { ...(await settingsOf(client, present.type, options, present.settings)), ...removed };
+      const updated = await client.patch<Destination>(pathOf(id), {
+        ...(name === undefined ? {} : { name }),
+        ...(changesSettings ? { settings } : {}),
+        ...(policy === undefined ? {} : { policy: assignSettings(policy, undefined, present.policy) }),
+      });
+      if (options.json) return terminal.printJson(updated);
+      terminal.print(`Changed ${updated.id}.`);
+      printDestination(terminal, updated);
+    },
+  );
+}
+
+function addSwitches(destinations: Command, context: CommandContext): void {
+  const { terminal } = context;
+  const switches = [
+    ['enable', true, 'switch it on, or end a pause; it goes on where it stopped'],
+    ['disable', false, 'switch it off; it keeps its place'],
+  ] as const;
+  for (const [verb, enabled, description] of switches) {
+    const command = destinations.command(verb).argument('<id>', 'e.g. dst_1').description(description);
+    withServerOptions(withJsonOption(command)).action(async (id: string, options: Options) => {
+      const changed = await (await connect(context, options)).patch<Destination>(pathOf(id), { enabled });
+      if (options.json) return terminal.printJson(changed);
+      terminal.print(`${changed.id} is ${changed.state}.`);
+    });
+  }
+
+  const remove = destinations
+    .command('delete')
+    .argument('<id>', 'e.g. dst_1')
+    .description('delete it: its place, parked users and settings are gone; events stay');
+  withServerOptions(remove).action(async (id: string, options: Options) => {
+    await (await connect(context, options)).delete(pathOf(id));
+    terminal.print(`Deleted ${id}.`);
+  });
+}
+
+function withSettingsOptions(command: Command): Command {
+  return command
+    .option('--set <name=value>', 'a setting; may be repeated, a dot leads into an object', collectAssignment)
+    .option('--json-settings <file>', 'settings from a JSON file ("-": stdin); --set goes on top')
+    .option('--policy <name=value>', 'how it retries, e.g. retry.spanMs=3600000; may be repeated', collectAssignment);
+}
+
+/** Settings from a file and `--set`; objects named by a dotted `--set` start from what is there. */
+async function settingsOf(
+  client: Client,
+  type: string,
+  options: SettingsOptions,
+  present: Readonly<Record<string, unknown>> = {},
+): Promise<Record<string, unknown>> {
+  const { set = [], jsonSettings } = options;
+  const given = jsonSettings === undefined ? {} : await readSettings(jsonSettings);
+  if (set.length === 0) return given;
+  const types = await client.list<DestinationType>('/admin/destination-types');
+  const schema = types.find(({ slug }) => slug === type)?.settingsSchema as SettingsSchema | undefined;
+  const opened = set.filter(({ path }) => path.length > 1).map(({ path: [first = ''] }) => first);
+  const start = Object.fromEntries(Object.entries(present).filter(([name]) => opened.includes(name)));
+  return assignSettings(set, schema ?? {}, { ...start, ...given });
+}
+
+async function readSettings(file: string): Promise<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = await readFile(file === '-' ? '/dev/stdin' : file, 'utf8');
+  } catch (cause) {
+    throw new CommandError(`${file} cannot be read.`, { cause });
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  } catch (cause) {
+    throw new UsageError(`--json-settings: ${file} is not JSON (${(cause as Error).message}).`);
+  }
+  throw new UsageError(`--json-settings: ${file} must hold an object.`);
+}
+
+function pathOf(id: string): string {
+  return `/admin/destinations/${encodeURIComponent(id)}`;
+}

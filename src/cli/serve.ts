@@ -1,0 +1,169 @@
+/**
+ * The composition root: builds every part from the configuration, starts the roles api and worker, and stops
+ * them in the order that loses nothing: no new requests, what was taken is answered, lanes are let go, then
+ * the connections close.
+ */
+import { createDocs } from '../admin/docs.ts';
+import { createAdminApi } from '../admin/routes.ts';
+import { readEnvironment, type Config } from '../config/env.ts';
+import { createSealer, createSecretReader } from '../config/secrets.ts';
+import { openPool, type Sql } from '../db/client.ts';
+import { createTail } from '../debugger/tail.ts';
+import { Engine } from '../delivery/engine.ts';
+import { checkDestinationUrl, createRequester } from '../delivery/request.ts';
+import { loadDestinations, type Catalogue } from '../destinations/catalogue.ts';
+import { appendGroup } from '../events/append-group.ts';
+import { keepRejected } from '../events/rejected.ts';
+import { createApp } from '../http/app.ts';
+import { createHealthRoutes } from '../http/health.ts';
+import { listen } from '../http/server.ts';
+import { createGroupCommit } from '../ingest/group-commit.ts';
+import { createIngestRoutes } from '../ingest/routes.ts';
+import { createWriteKeys } from '../ingest/write-key.ts';
+import { startSweep } from '../jobs/sweep.ts';
+import { startJobs } from '../jobs/worker.ts';
+import type { Log } from '../lib/log.ts';
+import { createWaker } from '../routing/wake.ts';
+import { loadEventSchemas } from '../validation/catalogue.ts';
+import type { Installation } from './installation.ts';
+
+export interface ServeOptions {
+  readonly config: Config;
+  /** Of a migrated database. */
+  readonly databaseUrl: string;
+  readonly installation: Installation;
+  readonly log: Log;
+}
+
+export interface RunningServer {
+  /** `http://127.0.0.1:8080`; null for a worker, which listens only for health checks. */
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+/** What every role needs. */
+interface Shared extends ServeOptions {
+  readonly catalogue: Catalogue;
+  readonly readSecret: ReturnType<typeof createSecretReader>;
+}
+
+interface Part {
+  stop(): Promise<void>;
+}
+
+interface Worker extends Part {
+  /** Events were just stored by this process. */
+  poke(): void;
+}
+
+/**
+ * Starts the roles that the configuration names.
+ * @throws when a schema or destination file is wrong, the database does not answer, or the port is taken.
+ */
+export async function serve(options: ServeOptions): Promise<RunningServer> {
+  const { config, installation } = options;
+  const sealer = createSealer(installation.secretKey);
+  const shared: Shared = {
+    ...options,
+    catalogue: await loadDestinations(),
+    readSecret: createSecretReader({ sealer, readEnvironment }),
+  };
+  const worker = config.role === 'api' ? null : await startWorker(shared);
+  let stopping = false;
+  const healthPool = openPool(options.databaseUrl, 'admin', { max: 1, applicationName: 'repeater health' });
+  const health = createHealthRoutes({ sql: healthPool, isStopping: () => stopping });
+  try {
+    const api = config.role === 'worker' ? null : await buildApi({ ...shared, sealer }, () => worker?.poke());
+    const app = createApp({ log: options.log, health, ingest: api?.ingest ?? null, admin: api?.admin ?? null, docs: api?.docs ?? null });
+    const server = await listen(app, config);
+    return {
+      address: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${server.port}`,
+      async stop() {
+        stopping = true;
+        api?.closeStreams();
+        await server.close();
+        await api?.stop();
+        await worker?.stop();
+        await healthPool.end({ timeout: 1 });
+      },
+    };
+  } catch (error) {
+    await worker?.stop();
+    await healthPool.end({ timeout: 1 });
+    throw error;
+  }
+}
+
+async function startWorker(shared: Shared): Promise<Worker> {
+  const { config, databaseUrl, log } = shared;
+  const sql = openPool(databaseUrl, 'delivery');
+  const requester = createRequester({ allowPrivateAddresses: config.allowPrivateDestinations });
+  const engine = new Engine({
+    sql,
+    log,
+    catalogue: shared.catalogue,
+    readSecret: shared.readSecret,
+    request: requester.request,
+  });
+  const jobs = await startJobs({
+    databaseUrl,
+    log,
+    takeLane: (feedId, lane) => engine.takeLane(feedId, lane),
+    takeUser: (feedId, userKey) => engine.takeUser(feedId, userKey),
+  });
+  const stopSweep = startSweep({ sql, log, workerId: engine.workerId, jobIds: () => jobs.ids });
+  return {
+    poke: () => engine.poke(),
+    async stop() {
+      await jobs.stop();
+      await engine.stop();
+      await stopSweep();
+      await requester.close();
+      await sql.end({ timeout: 5 });
+    },
+  };
+}
+
+async function buildApi(shared: Shared & { readonly sealer: ReturnType<typeof createSealer> }, poke: () => void) {
+  const { config, databaseUrl, log } = shared;
+  const ingestPool = openPool(databaseUrl, 'ingest');
+  const adminPool = openPool(databaseUrl, 'admin');
+  const waker = createWaker({ sql: ingestPool, log });
+  const groupCommit = createGroupCommit({
+    append: (events) => appendGroup({ sql: ingestPool, dedupHours: config.dedupHours, log }, events),
+    keepRejected: (rejected) => keepRejected(ingestPool, rejected),
+    appended(lanes) {
+      waker.wake(lanes);
+      poke();
+    },
+    log,
+  });
+  const writeKeys = await createWriteKeys({ sql: adminPool, log });
+  const addresses = { allowPrivateAddresses: config.allowPrivateDestinations };
+  const admin = createAdminApi({
+    sql: adminPool,
+    adminToken: shared.installation.adminToken,
+    catalogue: shared.catalogue,
+    sealer: shared.sealer,
+    readSecret: shared.readSecret,
+    checkDestinationUrl: (url) => checkDestinationUrl(url, addresses),
+    tail: createTail({ sql: adminPool }),
+  } as never);
+  return {
+    ingest: createIngestRoutes({ log, groupCommit, writeKeys, validate: await loadEventSchemas() }),
+    admin,
+    docs: createDocs(admin),
+    /** Ends what would keep connections open for ever. */
+    closeStreams: () => {},
+    async stop() {
+      await groupCommit.drain();
+      await waker.settle();
+      writeKeys.stop();
+      await endPools([ingestPool, adminPool]);
+    },
+  };
+}
+
+async function endPools(pools: readonly Sql[]): Promise<void> {
+  await Promise.all(pools.map((pool) => pool.end({ timeout: 5 })));
+}

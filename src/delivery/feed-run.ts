@@ -1,0 +1,250 @@
+/**
+ * One feed while this process has lanes of it: reads ahead, lines entries up for the dispatcher, and takes
+ * the outcomes into the lanes' windows. It never writes: progress, parked users and dead letters gather on
+ * the lanes until the engine records them all in one statement.
+ */
+import { readLanes, type Slice } from '../events/read-slice.ts';
+import type { StoredEvent } from '../events/stored-event.ts';
+import type { DeliverableEvent, Outcome } from '../destinations/definition.ts';
+import type { Sql } from '../db/client.ts';
+import { Queue } from '../lib/queue.ts';
+import type { Log } from '../lib/log.ts';
+import { retryDelayMs } from './backoff.ts';
+import type { Dispatcher, Lineup, Task } from './dispatcher.ts';
+import { deadLetterOf, type LaneRun } from './lane-run.ts';
+import type { Entry } from './lane-window.ts';
+import type { OpenFeed } from './open-feed.ts';
+import { Rate } from './rate.ts';
+
+/** Read on when fewer events than this are waiting in a lane. */
+const lowMark = 128;
+/** Most events read for one lane, and for all lanes in one statement. */
+const lanePage = 256;
+const feedPage = 2_048;
+/** A lane that could not be read on for this long is held up by its busiest user. */
+const heldUpMs = 1_000;
+/** Longest window of a lane, from the cursor on: a call that takes a second must not stop the lane before. */
+const maxWindow = 4_096;
+
+interface FeedRunDeps {
+  readonly sql: Sql;
+  readonly log: Log;
+  readonly dispatcher: Dispatcher;
+  /** Something can be recorded. */
+  readonly progressed: () => void;
+  /** The destination refused us as a whole. */
+  readonly refused: (reason: string, destinationId: number) => void;
+}
+
+export class FeedRun implements Lineup {
+  /** Replaced when the destination's settings change. */
+  feed: OpenFeed;
+  readonly kind: 'live' | 'replay';
+  readonly replayId: string | null;
+  readonly lanes = new Map<number, LaneRun>();
+  readonly slice: Slice;
+  readonly dispatcher: Dispatcher;
+  inFlight = 0;
+  /** Nothing new is read or sent; what is in flight ends. */
+  stopping = false;
+  readonly rate: Rate;
+  readonly #deps: FeedRunDeps;
+  readonly #ready = new Queue<Entry>();
+  #reading = false;
+
+  constructor(feed: OpenFeed, deps: FeedRunDeps) {
+    this.feed = feed;
+    this.kind = feed.kind;
+    this.replayId = feed.replayId;
+    this.slice = { feedId: feed.id, listed: feed.listed, upTo: feed.toPosition, condition: feed.condition };
+    this.rate = new Rate({
+      sql: deps.sql,
+      log: deps.log,
+      feedId: feed.id,
+      ratePerSecond: feed.ratePerSecond,
+      granted: () => deps.dispatcher.pump(),
+    });
+    this.dispatcher = deps.dispatcher;
+    this.#deps = deps;
+    deps.dispatcher.attach(this);
+  }
+
+  add(lane: LaneRun): void {
+    this.lanes.set(lane.lane, lane);
+    this.fill();
+  }
+
+  /** The dispatcher asks for the next task. */
+  next(): Task | undefined {
+    if (this.stopping) return undefined;
+    if (this.#ready.length === 0 || !this.rate.take()) return undefined;
+    for (;;) {
+      const entry = this.#ready.shift();
+      if (entry === undefined) {
+        this.rate.giveBack();
+        return undefined;
+      }
+      if ((entry.window as LaneRun).lost || entry.state !== 'waiting') continue;
+      this.inFlight++;
+      return new LaneTask(this, entry);
+    }
+  }
+
+  /** There may be new events: lanes that were read to their end are read again. */
+  lookAgain(): void {
+    for (const lane of this.lanes.values()) lane.exhausted = false;
+    this.fill();
+  }
+
+  /** Puts entries that may be sent into the line. */
+  lineUp(entries: readonly Entry[]): void {
+    for (const entry of entries) this.#ready.push(entry);
+    this.dispatcher.pump();
+  }
+
+  /** Reads ahead for the lanes that run low, one statement at a time. */
+  fill(): void {
+    if (this.#reading || this.stopping) return;
+    const hungry: LaneRun[] = [];
+    for (const lane of this.lanes.values()) {
+      if (!lane.exhausted && lane.waiting < lowMark && lane.size < maxWindow) hungry.push(lane);
+    }
+    if (hungry.length === 0) return;
+    this.#reading = true;
+    this.#read(hungry).then(
+      () => {
+        this.#reading = false;
+        this.fill();
+      },
+      (error: unknown) => {
+        this.#deps.log.warn({ feedId: this.feed.id, err: error }, 'reading events failed; trying again');
+        setTimeout(() => {
+          this.#reading = false;
+          this.fill();
+        }, 250).unref();
+      },
+    );
+  }
+
+  async #read(hungry: readonly LaneRun[]): Promise<void> {
+    const limit = Math.max(32, Math.min(lanePage, Math.floor(feedPage / hungry.length)));
+    const events = await readLanes(this.#deps.sql, this.slice, {
+      lanes: hungry.map((lane) => lane.lane),
+      after: hungry.map((lane) => lane.readTo),
+      limit,
+    });
+    const counts = new Map<number, number>();
+    let closed = false;
+    const now = Date.now();
+    for (const event of events) {
+      const lane = this.lanes.get(event.lane);
+      if (!lane || lane.lost) continue;
+      counts.set(event.lane, (counts.get(event.lane) ?? 0) + 1);
+      lane.readTo = event.position;
+      lane.lastReadAt = now;
+      const entry = lane.add(event, this.accepts(event));
+      if (entry) this.#ready.push(entry);
+      else closed = true;
+    }
+    for (const lane of hungry) {
+      if ((counts.get(lane.lane) ?? 0) === limit) continue;
+      lane.exhausted = true;
+      if (this.feed.toPosition === null) continue;
+      lane.finishAt(this.feed.toPosition);
+      closed = true;
+    }
+    if (closed) this.#deps.progressed();
+    this.dispatcher.pump();
+  }
+
+  /** Whether the destination takes this event; what it does not take ends as filtered. */
+  accepts(event: StoredEvent): boolean {
+    return this.feed.accepts.has(event.type);
+  }
+
+  /** The outcome of a lane's task. */
+  ended(entry: Entry, event: DeliverableEvent, outcome: Outcome): void {
+    this.inFlight--;
+    const lane = entry.window as LaneRun;
+    if (lane.lost) return;
+    if (outcome.kind === 'delivered') {
+      this.#advance(lane, lane.end(entry, 'delivered'));
+    } else if (outcome.kind === 'rejected' && outcome.destination) {
+      // A wrong key must not empty the backlog into dead letters: the event stays, the destination stands.
+      this.#ready.push(entry);
+      this.#deps.refused(outcome.reason, this.feed.destinationId);
+      return;
+    } else if (outcome.kind === 'rejected' && !this.feed.blocksOnRejection) {
+      lane.deads.push(deadLetterOf(event, outcome, 1));
+      this.#advance(lane, lane.end(entry, 'dead'));
+    } else if (outcome.kind === 'retry' && this.dispatcher.isFailing) {
+      // Not this user's fault; it goes to the end of the line, so that another one is the next probe.
+      this.#ready.push(entry);
+      return;
+    } else {
+      this.#park(lane, entry, outcome);
+    }
+    this.#deps.progressed();
+  }
+
+  #advance(lane: LaneRun, next: Entry | null): void {
+    if (next && this.#holdsUp(lane, next)) this.#setAside(lane, next);
+    else if (next) this.#ready.push(next);
+    if (!this.#reading && !lane.exhausted && lane.waiting < lowMark) this.fill();
+  }
+
+  /** A user with a long backlog and slow calls fills the lane's read-ahead, and nobody behind is even seen. */
+  #holdsUp(lane: LaneRun, next: Entry): boolean {
+    if (lane.waiting < lowMark || lane.exhausted || Date.now() - lane.lastReadAt < heldUpMs) return false;
+    return lane.chainLength(next) * 2 > lane.waiting;
+  }
+
+  /** Such a user goes on apart, as parked users do, and comes back when it has caught up. */
+  #setAside(lane: LaneRun, next: Entry): void {
+    const { userKey, position } = next;
+    const error =
+      'Not a failure: it has so many events that it is delivered apart from its lane until it has caught up.';
+    lane.parks.set(userKey, {
+      userKey,
+      position,
+      delayMs: 0,
+      attempts: 0,
+      error,
+      status: null,
+      blocked: false,
+    });
+    lane.park(next);
+  }
+
+  #park(lane: LaneRun, entry: Entry, outcome: Exclude<Outcome, { kind: 'delivered' }>): void {
+    const throttled = outcome.kind === 'retry' && outcome.retryAfterMs !== undefined;
+    lane.parks.set(entry.userKey, {
+      userKey: entry.userKey,
+      position: entry.position,
+      delayMs: throttled ? outcome.retryAfterMs : retryDelayMs(1, this.feed.retryPolicy, Math.random),
+      // Being told when to come back uses up no try.
+      attempts: throttled ? 0 : 1,
+      error: outcome.reason,
+      status: outcome.status ?? null,
+      blocked: outcome.kind === 'rejected',
+    });
+    lane.park(entry);
+    if (!lane.exhausted) this.fill();
+  }
+}
+
+class LaneTask implements Task {
+  readonly event: DeliverableEvent;
+  readonly #run: FeedRun;
+  readonly #entry: Entry;
+
+  constructor(run: FeedRun, entry: Entry) {
+    this.#run = run;
+    this.#entry = entry;
+    this.event = entry.event as DeliverableEvent;
+  }
+
+  ended(outcome: Outcome): void {
+    this.#run.ended(this.#entry, this.event, outcome);
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * Group commit: concurrent requests are stored together and each is answered after the commit. Two groups
+ * are under way at the most, one waiting for the ingest lock while the other flushes; what comes meanwhile
+ * gathers into the next, so groups are as large as the load makes them and a lone request waits for nobody.
+ */
+import type { AcceptedEvent } from '../events/append.ts';
+import type { RejectedEvent } from '../events/rejected.ts';
+import { AppError, toError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import { maxQueuedBytes, maxQueuedEvents } from './limits.ts';
+
+const groupsUnderWay = 1;
+/** A group is closed at either: the ingest lock is held for about 25 us an event. */
+const maxGroupEvents = 1_000;
+const maxGroupBytes = 4_194_304;
+
+interface GroupCommitDeps {
+  readonly append: (events: readonly AcceptedEvent[]) => Promise<readonly number[]>;
+  readonly keepRejected: (rejected: readonly RejectedEvent[]) => Promise<void>;
+  /** Lanes that got events, after their commit. */
+  readonly appended: (lanes: readonly number[]) => void;
+  readonly log: Log;
+}
+
+interface Pending {
+  readonly events: readonly AcceptedEvent[];
+  readonly rejected: readonly RejectedEvent[];
+  readonly bytes: number;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+export interface GroupCommit {
+  /**
+   * Resolves when the events (and the rejected ones) are committed.
+   * @throws AppError overloaded when too much is waiting, storage_unavailable when Postgres did not take it.
+   */
+  store(events: readonly AcceptedEvent[], rejected: readonly RejectedEvent[]): Promise<void>;
+  /** Resolves when everything taken so far has been answered. */
+  drain(): Promise<void>;
+}
+
+export function createGroupCommit(deps: GroupCommitDeps): GroupCommit {
+  const queue = new Backlog();
+  let underWay = 0;
+  let drained: (() => void)[] = [];
+
+  const commit = async (group: readonly Pending[]): Promise<void> => {
+    const rejected = group.flatMap((pending) => pending.rejected);
+    const events = withoutRepeats(
+      group.length === 1 ? (group[0] as Pending).events : group.flatMap((pending) => pending.events),
+    );
+    if (rejected.length > 0) await deps.keepRejected(rejected);
+    if (events.length > 0) deps.appended(await deps.append(events));
+  };
+
+  const run = async (): Promise<void> => {
+    while (queue.length > 0) {
+      const group = queue.takeGroup();
+      try {
+        await commit(group);
+        for (const pending of group) pending.resolve();
+      } catch (error) {
+        deps.log.error({ err: toError(error), requests: group.length }, 'storing events failed');
+        const answer = new AppError('storage_unavailable', { retryAfterSeconds: 1, cause: error });
+        for (const pending of group) pending.reject(answer);
+      }
+    }
+  };
+
+  const start = () => {
+    if (underWay >= groupsUnderWay) return;
+    underWay++;
+    void run().finally(() => {
+      underWay--;
+      if (underWay === 0 && queue.length === 0) {
+        for (const resolve of drained) resolve();
+        drained = [];
+      }
+    });
+  };
+
+  return {
+    store(events, rejected) {
+      const bytes = events.reduce((sum, event) => sum + event.text.length, 0);
+      if (!queue.hasRoom(events.length, bytes)) {
+        return Promise.reject(new AppError('overloaded', { retryAfterSeconds: 1 }));
+      }
+      return new Promise((resolve, reject) => {
+        queue.push({ events, rejected, bytes, resolve, reject });
+        // On the next turn: requests that arrived together go together.
+        setImmediate(start);
+      });
+    },
+    drain() {
+      if (underWay === 0 && queue.length === 0) return Promise.resolve();
+      return new Promise((resolve) => drained.push(resolve));
+    },
+  };
+}
+
+/** Requests that wait for their group, with what they amount to. */
+class Backlog {
+  #pending: Pending[] = [];
+  #events = 0;
+  #bytes = 0;
+
+  get length(): number {
+    return this.#pending.length;
+  }
+
+  hasRoom(events: number, bytes: number): boolean {
+    return this.#events + events <= maxQueuedEvents && this.#bytes + bytes <= maxQueuedBytes;
+  }
+
+  push(pending: Pending): void {
+    this.#pending.push(pending);
+    this.#events += pending.events.length;
+    this.#bytes += pending.bytes;
+  }
+
+  takeGroup(): Pending[] {
+    let events = 0;
+    let bytes = 0;
+    let count = 0;
+    for (const pending of this.#pending) {
+      const isFull = events + pending.events.length > maxGroupEvents || bytes + pending.bytes > maxGroupBytes;
+      if (count > 0 && isFull) break;
+      events += pending.events.length;
+      bytes += pending.bytes;
+      count++;
+    }
+    this.#events -= events;
+    this.#bytes -= bytes;
+    return this.#pending.splice(0, count);
+  }
+}
+
+/** Within one group the first of several events with the same id is stored; the rest are answered like it. */
+function withoutRepeats(events: readonly AcceptedEvent[]): readonly AcceptedEvent[] {
+  const seen = new Set<string>();
+  return events.filter((event) => {
+    const key = `${event.sourceId}:${event.messageId}`;
+    return seen.has(key) ? false : (seen.add(key), true);
+  });
+}

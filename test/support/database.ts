@@ -1,0 +1,48 @@
+/**
+ * A fresh, migrated database per test file, on the run's server; a file run alone starts that server for
+ * itself. Import it at the top of a test file. `drop()` fails when the code under test left a connection open.
+ */
+import { randomBytes } from 'node:crypto';
+import { after } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { runSql, startTestServer, type TestServer, urlOf } from './test-server.ts';
+
+export interface TestDatabase {
+  url: string;
+  drop(): Promise<void>;
+}
+
+let ownServer: Promise<TestServer> | undefined;
+after(async () => (await ownServer)?.stop());
+
+export async function createTestDatabase(): Promise<TestDatabase> {
+  const server = await findServer();
+  const name = `test_${randomBytes(6).toString('hex')}`;
+  await runSql(server.url, `create database ${name} template ${server.template}`);
+  return {
+    url: urlOf(server.url, name),
+    async drop() {
+      const open = await openConnections(server.url, name);
+      await runSql(server.url, `drop database ${name} with (force)`);
+      if (open.length > 0) throw new Error(`Connections were left open: ${JSON.stringify(open)}`);
+    },
+  };
+}
+
+async function findServer(): Promise<Pick<TestServer, 'url' | 'template'>> {
+  const { TEST_DATABASE_URL: url, TEST_DATABASE_TEMPLATE: template } = process.env;
+  if (url !== undefined && template !== undefined) return { url, template };
+  ownServer ??= startTestServer(url);
+  return ownServer;
+}
+
+/** Postgres notices a closed socket a moment later, so each gets that moment. */
+async function openConnections(serverUrl: string, database: string): Promise<unknown[]> {
+  const look = `select application_name, state, query from pg_stat_activity
+                where datname = '${database}' and backend_type = 'client backend'`;
+  for (let tries = 0; ; tries++) {
+    const open = [...(await runSql(serverUrl, look))];
+    if (open.length === 0 || tries === 20) return open;
+    await sleep(50);
+  }
+}
