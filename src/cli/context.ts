@@ -62,7 +62,7 @@ export function limitOption(fallback: number): Option {
   return new Option('--limit <count>', 'show at most this many').default(fallback).argParser(wholeNumber(1));
 }
 
-/** Help text with examples, printed below the options. */
+/** Help text with examples, printed below the options; a line that starts with `#` is a remark. */
 export function examples(...lines: readonly string[]): string {
-  return `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}\n`;
+  return `\nExamples:\n${lines.map((line) => (line.startsWith('#') ? `  ${line}` : `  $ ${line}`)).join('\n')}`;
 }

@@ -1,5 +1,6 @@
 /** `repeater destinations`: where events are delivered to. */
 import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
 import { type Command, Option } from 'commander';
 import type { Destination, DestinationStatus, DestinationType } from './answers.ts';
 import type { Client } from './client.ts';
@@ -7,6 +8,7 @@ import { type CommandContext, connect, examples, type ServerOptions, withJsonOpt
 import { CommandError, UsageError } from './failure.ts';
 import { printDestination, printDestinations, printStatus, printTypes } from './destination-output.ts';
 import { type Assignment, assignSettings, collectAssignment, type SettingsSchema } from './settings-input.ts';
+import type { Terminal } from './terminal.ts';
 
 type Options = ServerOptions & { readonly json?: boolean };
 
@@ -109,10 +111,11 @@ function addCreate(destinations: Command, context: CommandContext): void {
   );
   withServerOptions(withJsonOption(create)).action(async (options: CreateOptions) => {
     const client = await connect(context, options);
+    const schema = await schemaOf(client, options.type);
     const created = await client.post<Destination>('/admin/destinations', {
       type: options.type,
       name: options.name,
-      settings: await settingsOf(client, options.type, options),
+      settings: await settingsOf(terminal, options, { schema }),
       enabled: options.disabled !== true,
       startFrom: options.startFrom,
       ...(options.policy === undefined ? {} : { policy: assignSettings(options.policy) }),
@@ -120,9 +123,10 @@ function addCreate(destinations: Command, context: CommandContext): void {
     if (options.json) return terminal.printJson(created);
     terminal.print(`Created ${created.id}.`);
     printDestination(terminal, created);
-    if (Object.values(created.settings).some((value) => typeof value === 'string' && value.startsWith('whsec_'))) {
-      terminal.print('\nThe secret verifies the signatures. It is shown only this once: keep it now.');
-    }
+    const generated = Object.entries(schema.properties ?? {}).filter(
+      ([name, { writeOnly }]) => writeOnly === true && isReadable(created.settings[name]),
+    );
+    for (const [name] of generated) terminal.print(`\nThe ${name} was made just now and is shown only this once: keep it.`);
   });
 }
 
@@ -151,7 +155,9 @@ function addUpdate(destinations: Command, context: CommandContext): void {
       const client = await connect(context, options);
       const present = await client.get<Destination>(pathOf(id));
       const removed = Object.fromEntries(unset.map((setting) => [setting, null]));
-      const settings = { ...(await settingsOf(client, present.type, options, present.settings)), ...removed };
+      const schema = await schemaOf(client, present.type);
+      const given = await settingsOf(terminal, options, { schema, present: present.settings });
+      const settings = { ...given, ...removed };
       const updated = await client.patch<Destination>(pathOf(id), {
         ...(name === undefined ? {} : { name }),
         ...(changesSettings ? { settings } : {}),
@@ -196,36 +202,43 @@ function withSettingsOptions(command: Command): Command {
     .option('--policy <name=value>', 'how it retries, e.g. retry.spanMs=3600000; may be repeated', collectAssignment);
 }
 
-/** Settings from a file and `--set`; objects named by a dotted `--set` start from what is there. */
-async function settingsOf(
-  client: Client,
-  type: string,
-  options: SettingsOptions,
-  present: Readonly<Record<string, unknown>> = {},
-): Promise<Record<string, unknown>> {
-  const { set = [], jsonSettings } = options;
-  const given = jsonSettings === undefined ? {} : await readSettings(jsonSettings);
-  if (set.length === 0) return given;
+/** The settings schema of a type; of an unknown one an empty schema, since the server says best what is wrong. */
+async function schemaOf(client: Client, type: string): Promise<SettingsSchema> {
   const types = await client.list<DestinationType>('/admin/destination-types');
-  const schema = types.find(({ slug }) => slug === type)?.settingsSchema as SettingsSchema | undefined;
-  const opened = set.filter(({ path }) => path.length > 1).map(({ path: [first = ''] }) => first);
-  const start = Object.fromEntries(Object.entries(present).filter(([name]) => opened.includes(name)));
-  return assignSettings(set, schema ?? {}, { ...start, ...given });
+  return types.find(({ slug }) => slug === type)?.settingsSchema ?? {};
 }
 
-async function readSettings(file: string): Promise<Record<string, unknown>> {
-  let text: string;
+/** A secret that is neither masked nor a reference. */
+function isReadable(value: unknown): boolean {
+  return typeof value === 'string' && !value.startsWith('•') && !value.startsWith('env:');
+}
+
+/** Settings from a file and `--set`; objects that a dotted `--set` leads into start from what is there. */
+async function settingsOf(
+  terminal: Terminal,
+  { set = [], jsonSettings }: SettingsOptions,
+  type: { readonly schema: SettingsSchema; readonly present?: Readonly<Record<string, unknown>> },
+): Promise<Record<string, unknown>> {
+  const given = jsonSettings === undefined ? {} : await readSettings(terminal, jsonSettings);
+  const opened = set.filter(({ path }) => path.length > 1).map(({ path: [first = ''] }) => first);
+  const start = Object.entries(type.present ?? {}).filter(([name]) => opened.includes(name));
+  return assignSettings(set, type.schema, { ...Object.fromEntries(start), ...given });
+}
+
+async function readSettings(terminal: Terminal, file: string): Promise<Record<string, unknown>> {
+  let content: string;
   try {
-    text = await readFile(file === '-' ? '/dev/stdin' : file, 'utf8');
+    content = file === '-' ? await text(terminal.stdin) : await readFile(file, 'utf8');
   } catch (cause) {
-    throw new CommandError(`${file} cannot be read.`, { cause });
+    throw new CommandError(`${file} cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'error'}).`, { cause });
   }
+  let value: unknown;
   try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+    value = JSON.parse(content);
   } catch (cause) {
     throw new UsageError(`--json-settings: ${file} is not JSON (${(cause as Error).message}).`);
   }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
   throw new UsageError(`--json-settings: ${file} must hold an object.`);
 }
 

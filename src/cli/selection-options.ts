@@ -27,7 +27,8 @@ export interface Selection {
   readonly userIds?: readonly string[];
 }
 
-const eventTypes = ['identify', 'track', 'page', 'screen', 'group', 'alias'] as const;
+/** Kinds of calls. */
+export const eventTypes = ['identify', 'track', 'page', 'screen', 'group', 'alias'] as const;
 
 /** Explains times once, below the options. */
 export const momentHelp = `
@@ -35,8 +36,7 @@ Times are when the event was accepted (its received_at), --from inclusive,
 --until exclusive. They are local to this machine unless they name a zone;
 "yesterday" is the local midnight it began with, "24h ago" is to the second.
 Forms: 2026-01-31, 2026-01-31T09:15, 2026-01-31T09:15:00Z, now, today,
-yesterday, "yesterday 14:30", "24h ago", 7d.
-`;
+yesterday, "yesterday 14:30", "24h ago", 7d.`;
 
 /** Adds the options that choose events. Lists may be given as several values or by repeating the option. */
 export function withSelectionOptions(command: Command): Command {

@@ -4,13 +4,16 @@
  * the connections close.
  */
 import { createDocs } from '../admin/docs.ts';
+import { eventLine } from '../admin/events.ts';
 import { createAdminApi } from '../admin/routes.ts';
 import { readEnvironment, type Config } from '../config/env.ts';
 import { createSealer, createSecretReader } from '../config/secrets.ts';
 import { openPool, type Sql } from '../db/client.ts';
+import { eventMessage, streamEvents } from '../debugger/server-sent-events.ts';
 import { createTail } from '../debugger/tail.ts';
 import { Engine } from '../delivery/engine.ts';
-import { checkDestinationUrl, createRequester } from '../delivery/request.ts';
+import { createRequester } from '../delivery/request.ts';
+import { checkHost } from '../delivery/request-address.ts';
 import { loadDestinations, type Catalogue } from '../destinations/catalogue.ts';
 import { appendGroup } from '../events/append-group.ts';
 import { keepRejected } from '../events/rejected.ts';
@@ -22,6 +25,7 @@ import { createIngestRoutes } from '../ingest/routes.ts';
 import { createWriteKeys } from '../ingest/write-key.ts';
 import { startSweep } from '../jobs/sweep.ts';
 import { startJobs } from '../jobs/worker.ts';
+import { toError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { createWaker } from '../routing/wake.ts';
 import { loadEventSchemas } from '../validation/catalogue.ts';
@@ -103,7 +107,7 @@ async function startWorker(shared: Shared): Promise<Worker> {
     log,
     catalogue: shared.catalogue,
     readSecret: shared.readSecret,
-    request: requester.request,
+    request: (request) => requester.request(request),
   });
   const jobs = await startJobs({
     databaseUrl,
@@ -124,8 +128,11 @@ async function startWorker(shared: Shared): Promise<Worker> {
   };
 }
 
-async function buildApi(shared: Shared & { readonly sealer: ReturnType<typeof createSealer> }, poke: () => void) {
+async function buildApi(
+  shared: Shared & { readonly sealer: ReturnType<typeof createSealer> }, poke: () => void) {
   const { config, databaseUrl, log } = shared;
+  const { adminToken } = shared.installation;
+  if (adminToken === null) throw new Error('The role api needs an admin token.');
   const ingestPool = openPool(databaseUrl, 'ingest');
   const adminPool = openPool(databaseUrl, 'admin');
   const waker = createWaker({ sql: ingestPool, log });
@@ -140,21 +147,26 @@ async function buildApi(shared: Shared & { readonly sealer: ReturnType<typeof cr
   });
   const writeKeys = await createWriteKeys({ sql: adminPool, log });
   const addresses = { allowPrivateAddresses: config.allowPrivateDestinations };
+  const tail = createTail({
+    sql: adminPool,
+    frameOf: (event) => eventMessage(event, eventLine(event)),
+    onError: (error) => log.warn({ err: toError(error) }, 'following the log for the debugger failed; trying again'),
+  });
   const admin = createAdminApi({
     sql: adminPool,
-    adminToken: shared.installation.adminToken,
+    adminToken,
     catalogue: shared.catalogue,
     sealer: shared.sealer,
     readSecret: shared.readSecret,
-    checkDestinationUrl: (url) => checkDestinationUrl(url, addresses),
-    tail: createTail({ sql: adminPool }),
-  } as never);
+    checkDestinationUrl: (url) => checkHost(url, addresses),
+    streamEvents: (request) => streamEvents(tail, request),
+  });
   return {
     ingest: createIngestRoutes({ log, groupCommit, writeKeys, validate: await loadEventSchemas() }),
     admin,
     docs: createDocs(admin),
     /** Ends what would keep connections open for ever. */
-    closeStreams: () => {},
+    closeStreams: () => tail.close(),
     async stop() {
       await groupCommit.drain();
       await waker.settle();

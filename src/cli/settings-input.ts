@@ -10,6 +10,8 @@ export interface SettingsSchema {
   readonly type?: unknown;
   readonly properties?: Readonly<Record<string, SettingsSchema>>;
   readonly additionalProperties?: SettingsSchema | boolean;
+  /** A secret. */
+  readonly writeOnly?: boolean;
 }
 
 export interface Assignment {
@@ -52,7 +54,7 @@ function schemaAt(schema: SettingsSchema, path: readonly string[]): SettingsSche
   let current: SettingsSchema | undefined = schema;
   for (const part of path) {
     const properties: Readonly<Record<string, SettingsSchema>> = current?.properties ?? {};
-    const others = current?.additionalProperties;
+    const others: SettingsSchema | boolean | undefined = current?.additionalProperties;
     const other: SettingsSchema | undefined = typeof others === 'object' ? others : undefined;
     current = Object.hasOwn(properties, part) ? properties[part] : other;
   }
