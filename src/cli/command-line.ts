@@ -73,9 +73,9 @@ export function createProgram(context: CommandContext): Command {
     .addHelpText(
       'after',
       `
-Commands other than serve and migrate talk to a running server. They find the one
-that "npm start" runs in this folder; another is named by --url and --token, or
-by REPEATER_URL and ADMIN_TOKEN.`,
+Commands other than serve and migrate talk to a running server. They find the
+one that "npm start" runs in this folder; another is named by --url and --token,
+or by REPEATER_URL and ADMIN_TOKEN.`,
     );
   addServerCommands(program, context);
   addSourceCommands(program, context);
@@ -104,7 +104,8 @@ function report({ terminal }: CommandContext, error: unknown): number {
   }
   if (error instanceof ApiError) {
     say(`repeater: ${error.message}`);
-    for (const line of error.describe()) say(`  ${line}`);
+    // A single problem is the message itself.
+    for (const line of error.describe()) if (!error.message.includes(line)) say(`  ${line}`);
     return exitCodes.failed;
   }
   say(`repeater: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);

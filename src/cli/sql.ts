@@ -100,7 +100,7 @@ function printResult(terminal: Terminal, result: QueryResult, asRecords: boolean
   const options = {
     columns: columns.map((title, index) => ({
       title,
-      align: isNumeric(rows.map((row) => row[index])) ? ('right' as const) : ('left' as const),
+      ...layoutOf(rows.map((row) => row[index])),
       style: (cell: string, value: Cell) => (value === null ? terminal.style('dim', cell) : cell),
     })),
     rows: rows.map((row) => row.map(cellOf)),
@@ -119,15 +119,15 @@ function cellOf(value: unknown): Cell {
   return JSON.stringify(value);
 }
 
-/** `numeric` and large numbers arrive as text. */
-function isNumeric(values: readonly unknown[]): boolean {
+/** Numbers stand to the right and are never cut. (`numeric` and large integers arrive as text.) */
+function layoutOf(values: readonly unknown[]): { readonly align: 'left' | 'right'; readonly whole: boolean } {
   const present = values.filter((value) => value !== null && value !== undefined);
-  return (
+  const isNumeric =
     present.length > 0 &&
     present.every(
-      (value) => typeof value === 'number' || (typeof value === 'string' && /^-?\d+(?:\.\d+)?$/.test(value)),
-    )
-  );
+      (value) => typeof value === 'number' || (typeof value === 'string' && /^-?\d{1,30}(?:\.\d{1,20})?$/.test(value)),
+    );
+  return { align: isNumeric ? 'right' : 'left', whole: isNumeric };
 }
 
 /** Rows as objects; a repeated column name gets a number, so that no value is lost. */

@@ -26,15 +26,16 @@ export interface TableOptions {
 }
 
 const gap = '  ';
+/** A column is cut no further than this. */
 const narrowest = 6;
+/** Cells of a column that are worth more than a table. */
+const usefulCells = 12;
 
 /** The lines of a table, without trailing spaces. */
 export function renderTable(options: TableOptions): string[] {
   const { columns, width, styleTitle = (title) => title } = options;
   const texts = textsOf(options);
-  const natural = columns.map((column, index) =>
-    Math.max(displayWidth(printable(column.title)), ...texts.map((row) => displayWidth(row[index] ?? ''))),
-  );
+  const natural = naturalWidths(options, texts);
   const widths = width === null ? natural : fit(columns, natural, width);
   const align = (index: number) => columns[index]?.align ?? 'left';
   const title = columns.map((column, index) => cutCell(printable(column.title), widths[index] ?? 0, align(index)));
@@ -53,8 +54,8 @@ export function renderTable(options: TableOptions): string[] {
 export function isTooWide(options: TableOptions): boolean {
   const { columns, width } = options;
   if (width === null) return false;
-  const least = columns.map((column, index) =>
-    Math.min(12, Math.max(displayWidth(column.title), ...textsOf(options).map((row) => displayWidth(row[index] ?? '')))),
+  const least = naturalWidths(options, textsOf(options)).map((cells, index) =>
+    columns[index]?.whole === true ? cells : Math.min(usefulCells, cells),
   );
   return total(least) > width;
 }
@@ -77,8 +78,16 @@ export function renderRecords(options: TableOptions): string[] {
   });
 }
 
-function textsOf({ rows, empty = '-' }: TableOptions): string[][] {
-  return rows.map((row) => row.map((cell) => (cell === null ? empty : printable(String(cell)))));
+function textsOf({ rows, width, empty = '-' }: TableOptions): string[][] {
+  // A cell may hold megabytes, of which a line shows little.
+  const most = width === null ? Infinity : width * 8;
+  return rows.map((row) => row.map((cell) => (cell === null ? empty : printable(String(cell).slice(0, most)))));
+}
+
+function naturalWidths({ columns }: TableOptions, texts: readonly (readonly string[])[]): number[] {
+  return columns.map((column, index) =>
+    texts.reduce((widest, row) => Math.max(widest, displayWidth(row[index] ?? '')), displayWidth(printable(column.title))),
+  );
 }
 
 function cutCell(text: string, width: number, align: 'left' | 'right'): string {
@@ -91,7 +100,7 @@ function total(widths: readonly number[]): number {
 
 /** Takes from the widest columns first, until the line fits or every column that may be cut is at its least. */
 function fit(columns: readonly Column[], natural: readonly number[], width: number): number[] {
-  const widths = [...natural];
+  const widths = natural.map((cells, index) => (columns[index]?.whole === true ? cells : Math.min(cells, width)));
   const least = columns.map((column, index) => (column.whole === true ? natural[index] ?? 0 : narrowest));
   while (total(widths) > width) {
     const [widest = -1] = widths

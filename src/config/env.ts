@@ -47,7 +47,7 @@ export const environmentVariables = [
   ['DATA_DIR', './data', 'Folder of the embedded PostgreSQL and of generated secrets.'],
   ['ADMIN_TOKEN', 'generated', 'Opens the admin API. 8 characters or more; use 32 random ones.'],
   ['WRITE_KEY', 'generated', 'Write key of the first source, made if absent.'],
-  ['SECRET_KEY', 'generated', 'Seals stored secrets. 16 characters or more; a new key goes in front: `new,old`.'],
+  ['SECRET_KEY', 'generated', 'Seals stored secrets. 16 characters or more; to change it: `new,old`.'],
   ['ROLE', 'all', '`all`, `api` (accepts events, admin API) or `worker` (delivers).'],
   ['ALLOW_PRIVATE_DESTINATIONS', 'false', '`true` lets destinations reach loopback and private addresses.'],
   ['DEDUP_HOURS', '48', 'How long a repeated messageId is recognised, 1 to 8760 hours.'],

@@ -2,9 +2,7 @@
  * The only place that opens connections. Each kind of work has its own small pool, so that a slow
  * admin query can never take a connection from ingest, and one process stays within `poolSizes` in all.
  */
-import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
-import * as tables from './tables.ts';
 
 /**
  * A raw client: `sql\`…\`` with parameters. bigint columns arrive as numbers (positions stay far below
@@ -12,10 +10,9 @@ import * as tables from './tables.ts';
  */
 export type Sql = postgres.Sql<{ bigint: number; instant: string }>;
 export type Transaction = postgres.TransactionSql<{ bigint: number; instant: string }>;
-export type Database = PostgresJsDatabase<typeof tables>;
 
-/** Connections of one process per kind of work; with graphile-worker's four, 17 in all at the most. */
-export const poolSizes = { ingest: 3, delivery: 4, admin: 4, drizzle: 2 } as const;
+/** Connections of one process per kind of work; with graphile-worker's four and one for health checks, 16 at the most. */
+export const poolSizes = { ingest: 3, delivery: 4, admin: 4 } as const;
 
 export type PoolKind = keyof typeof poolSizes;
 
@@ -29,7 +26,6 @@ const timeouts: Record<PoolKind, PoolTimeouts> = {
   ingest: { statementMs: 5_000, lockMs: 2_000 },
   delivery: { statementMs: 30_000, lockMs: 5_000 },
   admin: { statementMs: 60_000, lockMs: 5_000 },
-  drizzle: { statementMs: 30_000, lockMs: 5_000 },
 };
 
 interface OpenOptions {
@@ -45,6 +41,8 @@ export function openPool(url: string, kind: PoolKind, options: OpenOptions = {})
     max: options.max ?? poolSizes[kind],
     idle_timeout: 60,
     connect_timeout: 5,
+    // The default waits up to 20 s between attempts; acceptance must be back soon after the database is.
+    backoff: (attempts: number) => Math.min(0.5, 0.05 * 2 ** attempts),
     // A session that lost its primary must not stay on a server that became read-only.
     target_session_attrs: 'read-write',
     onnotice: options.onNotice ?? (() => {}),
@@ -65,10 +63,4 @@ export function openPool(url: string, kind: PoolKind, options: OpenOptions = {})
 /** `2026-11-24 08:00:00.123456+00` as `2026-11-24T08:00:00.123456Z`; sessions run in UTC. */
 function isoInstant(text: string): string {
   return text.endsWith('+00') ? `${text.slice(0, -3).replace(' ', 'T')}Z` : text;
-}
-
-/** A drizzle database on a client of its own: drizzle replaces the date and json parsers of the client it is given. */
-export function openDrizzle(url: string): { db: Database; end: () => Promise<void> } {
-  const client = openPool(url, 'drizzle');
-  return { db: drizzle(client, { schema: tables }), end: () => client.end({ timeout: 5 }) };
 }

@@ -78,7 +78,7 @@ class LogTail implements Tail {
       const newest = await newestPosition(sql);
       // Without viewers nobody moves the shared position; it may be from long ago.
       if (this.#viewers.size === 0) this.#moveTo(newest);
-      let seen = newest;
+      let seen = Math.min(after ?? newest, newest);
       while (seen < this.#position && !signal.aborted) {
         const upTo = this.#position;
         const range = { after: seen, upTo, limit: pageLength, ...filterOf(sql, selection) };

@@ -22,6 +22,7 @@ interface SweepDeps {
 /** Starts sweeping; the returned function stops it and signs this worker off. */
 export function startSweep(deps: SweepDeps): () => Promise<void> {
   let count = 0;
+  let knownIds: readonly string[] = [];
   let sweeping: Promise<void> | null = null;
   const sweep = async () => {
     const { sql } = deps;
@@ -29,6 +30,10 @@ export function startSweep(deps: SweepDeps): () => Promise<void> {
       insert into repeater.workers (id, host, pid, graphile_ids)
       values (${deps.workerId}, ${hostname()}, ${process.pid}, ${[...deps.jobIds()]}::text[])
       on conflict (id) do update set seen_at = clock_timestamp(), graphile_ids = excluded.graphile_ids`;
+    const ids = deps.jobIds();
+    const ended = knownIds.filter((id) => !ids.includes(id));
+    if (ended.length > 0) await sql`select graphile_worker.force_unlock_workers(${ended}::text[])`;
+    knownIds = [...ids];
     const full = count % fullEvery === 0;
     await sql`select repeater.sweep(${full ? null : '10 minutes'}::interval)`;
     if (full) await sql`select warehouse.ensure_partitions()`;

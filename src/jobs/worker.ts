@@ -4,13 +4,15 @@
  * worker, and a hanging destination takes no slot from another.
  */
 import { EventEmitter } from 'node:events';
-import { Logger, run, type WorkerEvents } from 'graphile-worker';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Logger, run, type Runner, type WorkerEvents } from 'graphile-worker';
 import { toError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 
 /** Connections of graphile-worker's own pool in one process; one of them listens. */
 const poolSize = 4;
 const concurrency = 4;
+const restartMs = 1_000;
 
 interface JobsOptions {
   readonly databaseUrl: string;
@@ -25,18 +27,60 @@ export interface Jobs {
   stop(): Promise<void>;
 }
 
-/** Starts taking jobs. A task that throws is tried again by graphile-worker, and the sweep adds it anew anyway. */
+/**
+ * Starts taking jobs and goes on through outages of the database: graphile-worker ends itself after ten failed
+ * polls, and is then started again until it works.
+ * @throws when the first start fails.
+ */
 export async function startJobs(options: JobsOptions): Promise<Jobs> {
   const ids: string[] = [];
+  const stopping = new AbortController();
+  let runner = await startRunner(options, ids);
+  const supervise = async (): Promise<void> => {
+    while (!stopping.signal.aborted) {
+      try {
+        await runner.promise;
+        if (stopping.signal.aborted) return;
+      } catch (error) {
+        options.log.warn({ err: toError(error) }, 'taking jobs stopped; starting again');
+      }
+      await sleep(restartMs, undefined, { signal: stopping.signal }).catch(() => {});
+      if (stopping.signal.aborted) return;
+      ids.length = 0;
+      try {
+        runner = await startRunner(options, ids);
+      } catch (error) {
+        options.log.warn({ err: toError(error) }, 'taking jobs could not start; trying again');
+        runner = { ...runner, promise: Promise.resolve() };
+      }
+    }
+  };
+  const supervised = supervise();
+  return {
+    ids,
+    async stop() {
+      stopping.abort();
+      await runner.stop().catch((error: unknown) => {
+        options.log.debug({ err: toError(error) }, 'the job runner had ended already');
+      });
+      await supervised;
+    },
+  };
+}
+
+function startRunner(options: JobsOptions, ids: string[]): Promise<Runner> {
   const events = new EventEmitter() as WorkerEvents;
   events.on('worker:create', ({ worker }) => ids.push(worker.workerId));
-  const runner = await run({
+  return run({
     connectionString: options.databaseUrl,
     maxPoolSize: poolSize,
     concurrency,
     // New jobs are announced by NOTIFY; polling is for run_at times and for what a lost announcement left.
     pollInterval: 500,
     noHandleSignals: true,
+    // Without a batch a job that cannot be marked as done is a rejection that nobody handles; with one it ends the
+    // runner, which is then started again.
+    preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
     events,
     logger: new Logger((scope) => (level, message) => {
       if (level === 'error' || level === 'warning') options.log.warn({ scope: scope.label }, message);
@@ -52,8 +96,4 @@ export async function startJobs(options: JobsOptions): Promise<Jobs> {
       },
     },
   });
-  runner.promise.catch((error: unknown) =>
-    options.log.error({ err: toError(error) }, 'the job runner ended'),
-  );
-  return { ids, stop: () => runner.stop() };
 }

@@ -24,20 +24,6 @@ export interface NewFeed {
   readonly lanes: readonly number[] | 'all';
 }
 
-/** The lock that every append holds from before it takes positions until it has committed. */
-const ingestLock = 727_001_001;
-
-/**
- * The newest position. Takes the ingest lock for the rest of the transaction, so that every committed
- * event is at or below it and none can still commit below it. Keep that transaction short.
- */
-export async function headPosition(tx: Transaction): Promise<number> {
-  await tx`select pg_advisory_xact_lock(${ingestLock})`;
-  const [row] = await tx<{ head: number }[]>`
-    select case when is_called then last_value else 0 end as head from repeater.event_position`;
-  return row?.head ?? 0;
-}
-
 /** Makes a feed with its lanes and wakes those with work, all in the caller's transaction. Returns the feed's id. */
 export async function openFeed(tx: Transaction, feed: NewFeed): Promise<number> {
   const finished =

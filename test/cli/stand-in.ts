@@ -83,18 +83,22 @@ async function close(server: Server): Promise<void> {
 export class KeptStream extends Writable {
   readonly isTTY: boolean;
   readonly columns: number | undefined;
-  text = '';
+  #chunks: Buffer[] = [];
 
   constructor(columns?: number) {
-    super({ decodeStrings: false });
+    super();
     this.isTTY = columns !== undefined;
     this.columns = columns;
   }
 
-  override _write(chunk: Buffer | string, _encoding: string, done: () => void): void {
-    this.text += chunk.toString();
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.#chunks.push(chunk);
     this.emit('kept');
     done();
+  }
+
+  get text(): string {
+    return Buffer.concat(this.#chunks).toString();
   }
 
   get lines(): string[] {

@@ -25,7 +25,7 @@ test('cells are cut to the width, ids never', () => {
   const rows = [['dst_123456', 'a name of many words that goes on and on', 12]];
   const lines = renderTable({ columns, rows, width: 30 });
   for (const line of lines) assert.ok(displayWidth(line) <= 30, line);
-  assert.match(lines[2] ?? '', /^dst_123456 {2}a name of…/);
+  assert.match(lines[2] ?? '', /^dst_123456 {2}a name of …/);
   assert.match(renderTable({ columns, rows, width: null })[2] ?? '', /goes on and on/);
 });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { canonicalInstant } from '../../src/routing/selection.ts';
+import { canonicalInstant, matchesSelection } from '../../src/routing/selection.ts';
 
 test('instants become UTC with microseconds', () => {
   const cases = [
@@ -26,5 +26,19 @@ test('what is no instant is refused', () => {
     "2026-01-31'--",
   ]) {
     assert.equal(canonicalInstant(text), null, text);
+  }
+});
+
+test('times compare to the microsecond, also where Postgres leaves out zeros at the end', () => {
+  const cases: [receivedAt: string, bound: string, isAtOrAfter: boolean][] = [
+    ['2026-01-31T09:15:00.12345Z', '2026-01-31T09:15:00.123451Z', false],
+    ['2026-01-31T09:15:00.12345Z', '2026-01-31T09:15:00.123450Z', true],
+    ['2026-01-31T09:15:00Z', '2026-01-31T09:15:00.000001Z', false],
+    ['2026-01-31T09:15:00Z', '2026-01-31T09:15:00.000000Z', true],
+  ];
+  for (const [receivedAt, bound, expected] of cases) {
+    const event = { position: 1, sourceId: 1, type: 'track', event: null, userId: null, receivedAt };
+    assert.equal(matchesSelection({ from: bound }, event), expected, `${receivedAt} from ${bound}`);
+    assert.equal(matchesSelection({ to: bound }, event), !expected, `${receivedAt} to ${bound}`);
   }
 });

@@ -1,0 +1,25 @@
+# Repeater's image: the runtime, the production modules and the sources, which Node runs as they are.
+# No configuration and no key is ever built in; everything comes from the environment at run time.
+
+FROM node:24-alpine AS modules
+WORKDIR /app
+COPY package.json package-lock.json ./
+# Without development dependencies there is no embedded PostgreSQL: the image needs DATABASE_URL.
+RUN npm ci --omit=dev --no-audit --no-fund && npm cache clean --force
+
+FROM node:24-alpine
+ENV NODE_ENV=production \
+    HOST=0.0.0.0 \
+    PORT=8080
+WORKDIR /app
+COPY --from=modules /app/node_modules ./node_modules
+COPY package.json ./
+COPY migrations ./migrations
+COPY schemas ./schemas
+COPY src ./src
+USER node
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/livez`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["node", "src/main.ts"]
+CMD ["serve"]
