@@ -21,7 +21,9 @@ if (Number(process.versions.node.split('.')[0]) >= neededMajor) {
 function runWithPinnedNode() {
   const modules = fileURLToPath(new URL('../../node_modules/', import.meta.url));
   const suffix = process.platform === 'win32' ? '.exe' : '';
-  const pinned = [`${modules}node/bin/node${suffix}`, `${modules}.bin/node${suffix}`].find((path) => existsSync(path));
+  const pinned = [`${modules}node/bin/node${suffix}`, `${modules}.bin/node${suffix}`].find((path) =>
+    existsSync(path),
+  );
   if (pinned === undefined) {
     process.stderr.write(
       `Repeater needs Node.js ${neededMajor} or later; this is ${process.version}, and the one that comes with the\n` +

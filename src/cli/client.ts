@@ -71,7 +71,11 @@ function parseUrl(text: string): string {
 
 /** Makes a client of one server. */
 export function createClient({ baseUrl, token }: ServerAddress): Client {
-  async function send(method: string, path: string, options: OpenOptions & { body?: unknown } = {}): Promise<Response> {
+  async function send(
+    method: string,
+    path: string,
+    options: OpenOptions & { body?: unknown } = {},
+  ): Promise<Response> {
     const { query = {}, headers = {}, signal, body } = options;
     let response: Response;
     try {
@@ -96,7 +100,11 @@ export function createClient({ baseUrl, token }: ServerAddress): Client {
     throw await refusal(baseUrl, response);
   }
 
-  async function exchange<Answer>(method: string, path: string, options: OpenOptions & { body?: unknown } = {}) {
+  async function exchange<Answer>(
+    method: string,
+    path: string,
+    options: OpenOptions & { body?: unknown } = {},
+  ) {
     const response = await send(method, path, { ...options, signal: AbortSignal.timeout(answerTimeoutMs) });
     return readJson<Answer>(baseUrl, response);
   }
@@ -165,11 +173,14 @@ async function refusal(baseUrl: string, response: Response): Promise<Error> {
 
 function notRepeater(baseUrl: string, response: Response): CommandError {
   const type = response.headers.get('content-type') ?? 'no content type';
-  return new CommandError(`${baseUrl} answers (status ${response.status}, ${type}), but not as Repeater does.`, {
-    hint: 'Another program may use that port: give the address with --url or REPEATER_URL.',
-    // A proxy in front says so while the server restarts.
-    mayPass: response.status >= 500,
-  });
+  return new CommandError(
+    `${baseUrl} answers (status ${response.status}, ${type}), but not as Repeater does.`,
+    {
+      hint: 'Another program may use that port: give the address with --url or REPEATER_URL.',
+      // A proxy in front says so while the server restarts.
+      mayPass: response.status >= 500,
+    },
+  );
 }
 
 function unreachable(baseUrl: string, error: unknown): CommandError {

@@ -62,7 +62,9 @@ export function printDestination(terminal: Terminal, destination: Destination): 
 /** Prints how far each feed is. */
 export function printStatus(terminal: Terminal, status: DestinationStatus): void {
   const { destinationId, state, pausedReason, feeds } = status;
-  terminal.print(`${destinationId} is ${styleState(terminal, state, state)}${pausedReason ? `: ${printable(pausedReason)}` : '.'}`);
+  terminal.print(
+    `${destinationId} is ${styleState(terminal, state, state)}${pausedReason ? `: ${printable(pausedReason)}` : '.'}`,
+  );
   if (feeds.length === 0) return;
   terminal.print();
   const right = (title: string) => ({ title, align: 'right' as const, whole: true });

@@ -4,7 +4,14 @@ import { text } from 'node:stream/consumers';
 import { type Command, Option } from 'commander';
 import type { Destination, DestinationStatus, DestinationType } from './answers.ts';
 import type { Client } from './client.ts';
-import { type CommandContext, connect, examples, type ServerOptions, withJsonOption, withServerOptions } from './context.ts';
+import {
+  type CommandContext,
+  connect,
+  examples,
+  type ServerOptions,
+  withJsonOption,
+  withServerOptions,
+} from './context.ts';
 import { CommandError, UsageError } from './failure.ts';
 import { printDestination, printDestinations, printStatus, printTypes } from './destination-output.ts';
 import { type Assignment, assignSettings, collectAssignment, type SettingsSchema } from './settings-input.ts';
@@ -56,7 +63,10 @@ function addReading(destinations: Command, context: CommandContext): void {
     printDestinations(terminal, found);
   });
 
-  const show = destinations.command('show').argument('<id>', 'e.g. dst_1').description('show one, its secrets masked');
+  const show = destinations
+    .command('show')
+    .argument('<id>', 'e.g. dst_1')
+    .description('show one, its secrets masked');
   withServerOptions(withJsonOption(show)).action(async (id: string, options: Options) => {
     const found = await (await connect(context, options)).get<Destination>(pathOf(id));
     if (options.json) return terminal.printJson(found);
@@ -80,7 +90,9 @@ ended or belongs to a parked user; "head" is the newest event of the feed.
     printStatus(terminal, found);
   });
 
-  const types = destinations.command('types').description('list the types of destinations and their settings');
+  const types = destinations
+    .command('types')
+    .description('list the types of destinations and their settings');
   withServerOptions(withJsonOption(types)).action(async (options: Options) => {
     const found = await (await connect(context, options)).list<DestinationType>('/admin/destination-types');
     if (options.json) return terminal.printJson(found);
@@ -126,7 +138,8 @@ function addCreate(destinations: Command, context: CommandContext): void {
     const generated = Object.entries(schema.properties ?? {}).filter(
       ([name, { writeOnly }]) => writeOnly === true && isReadable(created.settings[name]),
     );
-    for (const [name] of generated) terminal.print(`\nThe ${name} was made just now and is shown only this once: keep it.`);
+    for (const [name] of generated)
+      terminal.print(`\nThe ${name} was made just now and is shown only this once: keep it.`);
   });
 }
 
@@ -199,7 +212,11 @@ function withSettingsOptions(command: Command): Command {
   return command
     .option('--set <name=value>', 'a setting; may be repeated, a dot leads into an object', collectAssignment)
     .option('--json-settings <file>', 'settings from a JSON file ("-": stdin); --set goes on top')
-    .option('--policy <name=value>', 'how it retries, e.g. retry.spanMs=3600000; may be repeated', collectAssignment);
+    .option(
+      '--policy <name=value>',
+      'how it retries, e.g. retry.spanMs=3600000; may be repeated',
+      collectAssignment,
+    );
 }
 
 /** The settings schema of a type; of an unknown one an empty schema, since the server says best what is wrong. */
@@ -230,7 +247,9 @@ async function readSettings(terminal: Terminal, file: string): Promise<Record<st
   try {
     content = file === '-' ? await text(terminal.stdin) : await readFile(file, 'utf8');
   } catch (cause) {
-    throw new CommandError(`${file} cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'error'}).`, { cause });
+    throw new CommandError(`${file} cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'error'}).`, {
+      cause,
+    });
   }
   let value: unknown;
   try {

@@ -43,34 +43,38 @@ export function addEventCommands(program: Command, context: CommandContext): voi
 
 async function exportEvents(context: CommandContext, options: Options): Promise<void> {
   const { terminal } = context;
-  if (options.to !== undefined && options.until !== undefined) throw new UsageError('--to and --until are the same: give one.');
-  const until = options.until ?? options.to;
+  const { to, until = to, output, format } = options;
+  if (to !== undefined && until !== to) throw new UsageError('--to and --until are the same: give one.');
   const selection = selectionOf({ ...options, ...(until === undefined ? {} : { until }) }, context.now());
   const client = await connect(context, options);
   const signal = AbortSignal.any([context.interrupt(), terminal.closed]);
-  const response = await client.open('/admin/events/export', {
-    query: { ...selection, format: options.format },
-    signal,
-  });
-  const toFile = options.output !== undefined;
-  const counter = countLines(context, toFile || terminal.stdout.isTTY !== true);
-  const body = Readable.fromWeb((response.body ?? new ReadableStream()) as Parameters<typeof Readable.fromWeb>[0]);
-  const part = `${options.output}.part`;
+  const response = await client.open('/admin/events/export', { query: { ...selection, format }, signal });
+  const counter = countLines(context, output !== undefined || terminal.stdout.isTTY !== true);
+  const body = Readable.fromWeb(response.body ?? new ReadableStream());
+  const part = `${output}.part`;
   try {
-    await pipeline(body, counter.stream, toFile ? createWriteStream(part) : intoStdout(terminal.stdout), { signal });
-    if (options.output !== undefined) await rename(part, options.output);
+    const sink = output === undefined ? intoStdout(terminal.stdout) : createWriteStream(part);
+    await pipeline(body, counter.stream, sink, { signal });
+    if (output !== undefined) await rename(part, output);
     counter.finish();
   } catch (error) {
     counter.finish();
-    if (toFile) await rm(part, { force: true });
+    if (output !== undefined) await rm(part, { force: true });
     if (isReaderGone(error) || isReaderGone(terminal.closed.reason)) return;
     if (signal.aborted) return context.exitWith(interruptedCode);
-    const { code, syscall, message } = error as NodeJS.ErrnoException;
-    const why = syscall === undefined ? 'The connection broke' : `${options.output ?? 'stdout'} could not be written`;
-    throw new CommandError(`${why} after ${formatCountOf(counter.lines(), 'event')} (${code ?? message}). The export is not complete.`, {
-      cause: error,
-    });
+    throw incomplete(error, { output, lines: counter.lines() });
   }
+}
+
+function incomplete(
+  error: unknown,
+  at: { readonly output: string | undefined; readonly lines: number },
+): CommandError {
+  const { code, syscall, message } = error as NodeJS.ErrnoException;
+  const why =
+    syscall === undefined ? 'The connection broke' : `${at.output ?? 'stdout'} could not be written`;
+  const text = `${why} after ${formatCountOf(at.lines, 'event')} (${code ?? message}). The export is not complete.`;
+  return new CommandError(text, { cause: error });
 }
 
 /** stdout as the end of a pipeline, which must not close it: others still write to it. */

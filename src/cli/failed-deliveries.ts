@@ -36,10 +36,15 @@ export function addDeadLetterCommands(program: Command, context: CommandContext)
     .description('list events that were given up, and send them again')
     .addHelpText(
       'after',
-      examples('repeater dead-letters list --destination dst_1', 'repeater dead-letters replay --destination dst_1'),
+      examples(
+        'repeater dead-letters list --destination dst_1',
+        'repeater dead-letters replay --destination dst_1',
+      ),
     );
 
-  const list = deadLetters.command('list', { isDefault: true }).description('list events that were given up, with the error');
+  const list = deadLetters
+    .command('list', { isDefault: true })
+    .description('list events that were given up, with the error');
   withListOptions(list).action(async (options: ListOptions) => {
     const found = await listOf<DeadLetter>(context, '/admin/dead-letters', options);
     if (options.json) return terminal.printJson(found);
@@ -98,7 +103,9 @@ export function addParkedUserCommands(program: Command, context: CommandContext)
     .command('parked-users')
     .description('list users whose next event is being retried; nobody else waits for them')
     .addHelpText('after', examples('repeater parked-users --destination dst_1'));
-  const list = parkedUsers.command('list', { isDefault: true }).description('list parked users with their last error');
+  const list = parkedUsers
+    .command('list', { isDefault: true })
+    .description('list parked users with their last error');
   withListOptions(list).action(async (options: ListOptions) => {
     const found = await listOf<ParkedUser>(context, '/admin/parked-users', options);
     if (options.json) return terminal.printJson(found);
@@ -141,5 +148,9 @@ function withListOptions(command: Command): Command {
 
 async function listOf<Item>(context: CommandContext, path: string, options: ListOptions): Promise<Item[]> {
   const client = await connect(context, options);
-  return client.list<Item>(path, { destinationId: options.destination, replayId: options.replay }, options.limit);
+  return client.list<Item>(
+    path,
+    { destinationId: options.destination, replayId: options.replay },
+    options.limit,
+  );
 }

@@ -54,7 +54,7 @@ export class ApiError extends Error {
       if (typeof item !== 'object' || item === null) return JSON.stringify(item);
       const { field, expected, got } = item as Record<string, unknown>;
       if (typeof expected !== 'string') return JSON.stringify(item);
-      const found = got === undefined ? '' : `, got ${String(got)}`;
+      const found = got === undefined ? '' : `, got ${typeof got === 'string' ? got : JSON.stringify(got)}`;
       return `${typeof field === 'string' && field !== '' ? `${field}: ` : ''}expected ${expected}${found}`;
     });
   }

@@ -14,7 +14,9 @@ export function formatCountOf(count: number, one: string, many = `${one}s`): str
 
 /** Per second, with as many digits as matter: `0.5/s`, `12/s`, `1,240/s`. */
 export function formatRate(perSecond: number): string {
-  return perSecond > 0 && perSecond < 10 ? `${Number(perSecond.toFixed(1))}/s` : `${formatCount(perSecond)}/s`;
+  return perSecond > 0 && perSecond < 10
+    ? `${Number(perSecond.toFixed(1))}/s`
+    : `${formatCount(perSecond)}/s`;
 }
 
 /** Bytes as `812 kB`, `1.4 GB`; decimal units. */

@@ -164,9 +164,12 @@ function sealed(keeper: Keeper, sql: Sql, sealer: Sealer): Keeper {
       return sealer.open(value, `settings:${rowNames[name]}`);
     } catch (cause) {
       if (!(cause instanceof SealError)) throw cause;
-      throw new Error(`SECRET_KEY does not open the stored ${rowNames[name]}. Set ADMIN_TOKEN to choose another.`, {
-        cause,
-      });
+      throw new Error(
+        `SECRET_KEY does not open the stored ${rowNames[name]}. Set ADMIN_TOKEN to choose another.`,
+        {
+          cause,
+        },
+      );
     }
   };
   const seal = (name: KeptName, plain: string) => sealer.seal(plain, `settings:${rowNames[name]}`);

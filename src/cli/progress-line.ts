@@ -24,7 +24,8 @@ export function createProgressLine(stream: TerminalStream, now: () => number): P
   let shown: ((width: number) => string) | null = null;
   let writtenAt = -Infinity;
 
-  const draw = (line: (width: number) => string) => stream.write(`\r\u001b[2K${cutToWidth(line(width()), width())}`);
+  const draw = (line: (width: number) => string) =>
+    stream.write(`\r\u001b[2K${cutToWidth(line(width()), width())}`);
   const write = (line: (width: number) => string) => {
     writtenAt = now();
     stream.write(`${line(width())}\n`);
@@ -58,7 +59,11 @@ export function percentOf(done: number, total: number): number {
 }
 
 /** The bar takes what the facts leave of the width. */
-export function barWithFacts(share: { readonly done: number; readonly total: number }, facts: string, width: number): string {
+export function barWithFacts(
+  share: { readonly done: number; readonly total: number },
+  facts: string,
+  width: number,
+): string {
   const { done, total } = share;
   const tail = `${String(percentOf(done, total)).padStart(3)} %  ${facts}`;
   const cells = Math.min(40, width - displayWidth(tail) - 1);

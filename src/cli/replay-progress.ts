@@ -31,36 +31,49 @@ const longestAbsenceMs = 300_000;
 export async function watchReplay(client: Client, first: Replay, options: WatchOptions): Promise<Replay> {
   const { stream, signal, pollMs, now } = options;
   const line = stream === null ? null : createProgressLine(stream, now);
+  const remark = (text: string) => line?.remark(text);
+  const look = lookPatiently(client, { remark, now });
   const pace = measurePace(now);
   let replay = first;
-  let seenAt = now();
-  let isAway = false;
   let standstill = '';
   for (;;) {
-    const rate = pace.add(replay.done);
-    const facts = factsOf(replay, rate);
-    const bar = (width: number) => barWithFacts(replay, facts, width);
+    const shown = replay;
+    const facts = factsOf(shown, pace.add(shown.done));
+    const bar = (width: number) => barWithFacts(shown, facts, width);
     if (hasEnded(replay) || signal.aborted) {
       line?.finish(bar);
       return replay;
     }
     line?.update(bar);
     const reason = pace.restedMs() < standstillMs ? '' : await reasonOfStandstill(client, replay);
-    if (reason !== standstill && reason !== '') line?.remark(reason);
+    if (reason !== standstill && reason !== '') remark(reason);
     standstill = reason;
-
     await pause(pollMs, signal);
+    if (!signal.aborted) replay = await look(replay);
+  }
+}
+
+/** Reads a replay's state; while the server is away, the last one known. */
+function lookPatiently(
+  client: Client,
+  { remark, now }: { readonly remark: (text: string) => void; readonly now: () => number },
+): (replay: Replay) => Promise<Replay> {
+  let seenAt = now();
+  let isAway = false;
+  return async (replay) => {
     try {
-      if (!signal.aborted) replay = await client.get<Replay>(`/admin/replays/${replay.id}`);
-      if (isAway) line?.remark('The server is back.');
+      const seen = await client.get<Replay>(`/admin/replays/${replay.id}`);
+      if (isAway) remark('The server is back.');
       isAway = false;
       seenAt = now();
+      return seen;
     } catch (error) {
       if (!mayPass(error) || now() - seenAt > longestAbsenceMs) throw error;
-      if (!isAway) line?.remark('The server does not answer; the replay goes on when it is back. Waiting.');
+      if (!isAway) remark('The server does not answer; the replay goes on when it is back. Waiting.');
       isAway = true;
+      return replay;
     }
-  }
+  };
 }
 
 /** Whether nothing more will happen to it. */
@@ -72,15 +85,20 @@ export function hasEnded(replay: Replay): boolean {
 export function summarize(replay: Replay): string[] {
   const { id, state, total, done, delivered, dead, filtered, createdAt, finishedAt } = replay;
   const seconds = finishedAt === null ? null : (Date.parse(finishedAt) - Date.parse(createdAt)) / 1000;
-  const pace = seconds !== null && seconds > 0 ? ` in ${formatSeconds(seconds)} (${formatRate(done / seconds)})` : '';
-  const lines = [`Replay ${id} ${state}: ${formatCount(delivered)} of ${formatCountOf(total, 'event')} delivered${pace}.`];
+  const pace =
+    seconds !== null && seconds > 0 ? ` in ${formatSeconds(seconds)} (${formatRate(done / seconds)})` : '';
+  const lines = [
+    `Replay ${id} ${state}: ${formatCount(delivered)} of ${formatCountOf(total, 'event')} delivered${pace}.`,
+  ];
   if (dead > 0) {
     lines.push(
       `${formatCountOf(dead, 'event was', 'events were')} given up: repeater dead-letters list --replay ${id}`,
     );
   }
   if (filtered > 0) {
-    lines.push(`${formatCountOf(filtered, 'event is', 'events are')} of a type the destination does not take.`);
+    lines.push(
+      `${formatCountOf(filtered, 'event is', 'events are')} of a type the destination does not take.`,
+    );
   }
   return lines;
 }
@@ -114,7 +132,9 @@ function measurePace(now: () => number): Pace {
       if (samples.at(-1)?.done !== done) movedAt = at;
       samples = [...samples.filter((sample) => at - sample.at <= rateSpanMs), { at, done }];
       const [oldest] = samples;
-      return oldest === undefined || at === oldest.at ? null : ((done - oldest.done) * 1000) / (at - oldest.at);
+      return oldest === undefined || at === oldest.at
+        ? null
+        : ((done - oldest.done) * 1000) / (at - oldest.at);
     },
     restedMs: () => now() - movedAt,
   };
@@ -124,7 +144,9 @@ function measurePace(now: () => number): Pace {
 async function reasonOfStandstill(client: Client, replay: Replay): Promise<string> {
   if (replay.state !== 'running') return '';
   try {
-    const { id, state, pausedReason } = await client.get<Destination>(`/admin/destinations/${replay.destinationId}`);
+    const { id, state, pausedReason } = await client.get<Destination>(
+      `/admin/destinations/${replay.destinationId}`,
+    );
     if (state === 'active') return '';
     const because = pausedReason === null ? '' : ` (${printable(pausedReason)})`;
     return `Destination ${id} is ${state}${because}. To go on: repeater destinations enable ${id}`;

@@ -37,7 +37,8 @@ export async function runReplay(
     return printPreview(terminal, preview, request);
   }
   if (!options.json) {
-    for (const warning of preview.warnings) terminal.print(terminal.style('yellow', `Note: ${printable(warning)}`));
+    for (const warning of preview.warnings)
+      terminal.print(terminal.style('yellow', `Note: ${printable(warning)}`));
   }
   if (preview.total === 0) {
     if (!options.json) terminal.print('Nothing to replay: no event matches.');
@@ -86,7 +87,9 @@ function printPreview(terminal: Terminal, preview: Preview, request: ReplayReque
   terminal.print(`${bold(exact)} would be sent to ${printable(request.destinationId)}. Nothing was sent.`);
   const { from: since, to: until } = request.selection;
   if (since !== undefined || until !== undefined) {
-    terminal.print(`Chosen     ${formatTime(since ?? null) ?? 'the beginning'} until ${formatTime(until ?? null) ?? 'now'}`);
+    terminal.print(
+      `Chosen     ${formatTime(since ?? null) ?? 'the beginning'} until ${formatTime(until ?? null) ?? 'now'}`,
+    );
   }
   if (total > 0) {
     terminal.print(`Accepted   ${formatTime(from)} to ${formatTime(to)}`);
@@ -99,7 +102,9 @@ function printPreview(terminal: Terminal, preview: Preview, request: ReplayReque
   }
   const { estimatedSeconds } = preview;
   if (estimatedSeconds !== null) {
-    terminal.print(`\nAt ${formatCount(request.ratePerSecond ?? 0)}/s it takes about ${formatSeconds(estimatedSeconds)}.`);
+    terminal.print(
+      `\nAt ${formatCount(request.ratePerSecond ?? 0)}/s it takes about ${formatSeconds(estimatedSeconds)}.`,
+    );
   }
   if (warnings.length > 0) terminal.print();
   for (const warning of warnings) terminal.print(terminal.style('yellow', `Note: ${printable(warning)}`));
@@ -109,7 +114,11 @@ function printKinds(terminal: Terminal, byEvent: Preview['byEvent']): void {
   terminal.print();
   terminal.printAll(
     renderTable({
-      columns: [{ title: 'events', align: 'right', whole: true }, { title: 'type', whole: true }, { title: 'name' }],
+      columns: [
+        { title: 'events', align: 'right', whole: true },
+        { title: 'type', whole: true },
+        { title: 'name' },
+      ],
       rows: byEvent.map(({ type, event, count }) => [formatCount(count), type, event]),
       width: terminal.columns(),
       styleTitle: (title) => terminal.style('bold', title),

@@ -107,7 +107,10 @@ function addReading(replays: Command, context: CommandContext): void {
     printReplay(terminal, found);
   });
 
-  const watch = replays.command('watch').argument('<id>', 'e.g. rpl_3').description('follow its progress to the end');
+  const watch = replays
+    .command('watch')
+    .argument('<id>', 'e.g. rpl_3')
+    .description('follow its progress to the end');
   withServerOptions(withJsonOption(watch)).action(async (id: string, options: Options) => {
     const client = await connect(context, options);
     const replay = await client.get<Replay>(pathOf(id));
@@ -127,24 +130,31 @@ function addControl(replays: Command, context: CommandContext): void {
     withServerOptions(withJsonOption(command)).action(async (id: string, options: Options) => {
       const replay = await (await connect(context, options)).post<Replay>(`${pathOf(id)}/${verb}`);
       if (options.json) return terminal.printJson(replay);
-      terminal.print(`Replay ${replay.id} is ${replay.state} at ${formatCount(replay.done)} of ${formatCount(replay.total)}.`);
+      terminal.print(
+        `Replay ${replay.id} is ${replay.state} at ${formatCount(replay.done)} of ${formatCount(replay.total)}.`,
+      );
     });
   }
 
   const rate = replays
     .command('rate')
     .argument('<id>', 'e.g. rpl_3')
-    .argument('<events>', 'events a second, or "none" for no limit', (text) => (text === 'none' ? null : eventsPerSecond(text)))
+    .argument('<events>', 'events a second, or "none" for no limit', (text) =>
+      text === 'none' ? null : eventsPerSecond(text),
+    )
     .description('change its rate limit while it runs');
-  withServerOptions(withJsonOption(rate)).action(async (id: string, ratePerSecond: number | null, options: Options) => {
-    const replay = await (await connect(context, options)).patch<Replay>(pathOf(id), { ratePerSecond });
-    if (options.json) return terminal.printJson(replay);
-    terminal.print(`Replay ${replay.id}: ${limitText(replay)}.`);
-  });
+  withServerOptions(withJsonOption(rate)).action(
+    async (id: string, ratePerSecond: number | null, options: Options) => {
+      const replay = await (await connect(context, options)).patch<Replay>(pathOf(id), { ratePerSecond });
+      if (options.json) return terminal.printJson(replay);
+      terminal.print(`Replay ${replay.id}: ${limitText(replay)}.`);
+    },
+  );
 }
 
 function printReplays(terminal: Terminal, replays: readonly Replay[]): void {
-  if (replays.length === 0) return terminal.print('There is no replay yet. Start one: repeater replays create --help');
+  if (replays.length === 0)
+    return terminal.print('There is no replay yet. Start one: repeater replays create --help');
   const right = (title: string) => ({ title, align: 'right' as const, whole: true });
   terminal.printAll(
     renderTable({
@@ -199,7 +209,11 @@ function printReplay(terminal: Terminal, replay: Replay): void {
 }
 
 function selectionText(value: unknown): string {
-  return Array.isArray(value) ? value.map(String).join(', ') : typeof value === 'string' ? value : JSON.stringify(value);
+  return Array.isArray(value)
+    ? value.map(String).join(', ')
+    : typeof value === 'string'
+      ? value
+      : JSON.stringify(value);
 }
 
 function limitText({ ratePerSecond }: Replay): string {

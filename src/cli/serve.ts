@@ -78,7 +78,13 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const health = createHealthRoutes({ sql: healthPool, isStopping: () => stopping });
   try {
     const api = config.role === 'worker' ? null : await buildApi({ ...shared, sealer }, () => worker?.poke());
-    const app = createApp({ log: options.log, health, ingest: api?.ingest ?? null, admin: api?.admin ?? null, docs: api?.docs ?? null });
+    const app = createApp({
+      log: options.log,
+      health,
+      ingest: api?.ingest ?? null,
+      admin: api?.admin ?? null,
+      docs: api?.docs ?? null,
+    });
     const server = await listen(app, config);
     return {
       address: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${server.port}`,
@@ -129,7 +135,9 @@ async function startWorker(shared: Shared): Promise<Worker> {
 }
 
 async function buildApi(
-  shared: Shared & { readonly sealer: ReturnType<typeof createSealer> }, poke: () => void) {
+  shared: Shared & { readonly sealer: ReturnType<typeof createSealer> },
+  poke: () => void,
+) {
   const { config, databaseUrl, log } = shared;
   const { adminToken } = shared.installation;
   if (adminToken === null) throw new Error('The role api needs an admin token.');
@@ -150,7 +158,8 @@ async function buildApi(
   const tail = createTail({
     sql: adminPool,
     frameOf: (event) => eventMessage(event, eventLine(event)),
-    onError: (error) => log.warn({ err: toError(error) }, 'following the log for the debugger failed; trying again'),
+    onError: (error) =>
+      log.warn({ err: toError(error) }, 'following the log for the debugger failed; trying again'),
   });
   const admin = createAdminApi({
     sql: adminPool,

@@ -20,7 +20,10 @@ export function addServerCommands(program: Command, context: CommandContext): vo
     .option('--port <port>', 'instead of PORT', wholeNumber(0))
     .addOption(new Option('--role <role>', 'instead of ROLE').choices(['all', 'api', 'worker']))
     .addHelpText('after', `\nEnvironment:\n${variablesHelp()}\n`)
-    .addHelpText('after', examples('repeater serve', 'DATABASE_URL=postgres://… repeater serve --role worker'))
+    .addHelpText(
+      'after',
+      examples('repeater serve', 'DATABASE_URL=postgres://… repeater serve --role worker'),
+    )
     .action(async ({ port, role }: ServeOptions) => {
       const config = loadConfig({
         ...given,
@@ -45,6 +48,9 @@ export function addServerCommands(program: Command, context: CommandContext): vo
 
 function variablesHelp(): string {
   return environmentVariables
-    .map(([name, fallback, meaning]) => `  ${name}\n      ${meaning.replaceAll('`', '')}\n      Default: ${fallback}.`)
+    .map(
+      ([name, fallback, meaning]) =>
+        `  ${name}\n      ${meaning.replaceAll('`', '')}\n      Default: ${fallback}.`,
+    )
     .join('\n');
 }

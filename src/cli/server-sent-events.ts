@@ -47,7 +47,10 @@ export async function* followServerSentEvents(
     try {
       const response = await client.open(path, {
         query: options.query ?? {},
-        headers: { accept: 'text/event-stream', ...(lastId === undefined ? {} : { 'last-event-id': lastId }) },
+        headers: {
+          accept: 'text/event-stream',
+          ...(lastId === undefined ? {} : { 'last-event-id': lastId }),
+        },
         signal: AbortSignal.any([signal, silence.signal]),
       });
       if (isLost) onConnection?.('back');

@@ -37,9 +37,9 @@ export function assignSettings(
 ): Record<string, unknown> {
   const settings = structuredClone(start) as Record<string, unknown>;
   for (const { path, text } of assignments) {
-    const [last = '', ...folders] = path.toReversed();
+    const last = path.at(-1) ?? '';
     let place = settings;
-    for (const folder of folders.reverse()) {
+    for (const folder of path.slice(0, -1)) {
       const inside = Object.hasOwn(place, folder) ? place[folder] : undefined;
       const next = typeof inside === 'object' && inside !== null ? (inside as Record<string, unknown>) : {};
       place[folder] = next;

@@ -1,7 +1,14 @@
 /** `repeater sources`: where events come from, and their write keys. */
 import type { Command } from 'commander';
 import type { Source } from './answers.ts';
-import { type CommandContext, connect, examples, type ServerOptions, withJsonOption, withServerOptions } from './context.ts';
+import {
+  type CommandContext,
+  connect,
+  examples,
+  type ServerOptions,
+  withJsonOption,
+  withServerOptions,
+} from './context.ts';
 import { formatTime } from './figures.ts';
 import { printable } from './printable.ts';
 import { renderTable } from './table.ts';
@@ -16,11 +23,14 @@ export function addSourceCommands(program: Command, context: CommandContext): vo
     .description('list and create sources: where events come from, each with a write key')
     .addHelpText('after', examples('repeater sources', 'repeater sources create "Web shop"'));
 
-  const list = sources.command('list', { isDefault: true }).description('list all sources with their write keys');
+  const list = sources
+    .command('list', { isDefault: true })
+    .description('list all sources with their write keys');
   withServerOptions(withJsonOption(list)).action(async (options: Options) => {
     const found = await (await connect(context, options)).list<Source>('/admin/sources');
     if (options.json) return terminal.printJson(found);
-    if (found.length === 0) return terminal.print('There is no source yet. Create one: repeater sources create NAME');
+    if (found.length === 0)
+      return terminal.print('There is no source yet. Create one: repeater sources create NAME');
     terminal.printAll(
       renderTable({
         columns: [

@@ -2,7 +2,15 @@
 import { text } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import type { QueryResult } from './answers.ts';
-import { type CommandContext, connect, examples, limitOption, type ServerOptions, withJsonOption, withServerOptions } from './context.ts';
+import {
+  type CommandContext,
+  connect,
+  examples,
+  limitOption,
+  type ServerOptions,
+  withJsonOption,
+  withServerOptions,
+} from './context.ts';
 import { csvLines } from './csv.ts';
 import { ApiError, UsageError } from './failure.ts';
 import { formatCount, formatCountOf } from './figures.ts';
@@ -26,7 +34,7 @@ export function addSqlCommand(program: Command, context: CommandContext): void {
     .command('sql')
     .description('ask a question in SQL; the transaction is read-only')
     .argument('[query]', 'one statement; absent or "-": read from stdin')
-    .option('--csv', 'print CSV (a cell a spreadsheet would run as a formula is led by \')')
+    .option('--csv', "print CSV (a cell a spreadsheet would run as a formula is led by ')")
     .option('--records', 'print each row as a block; done anyway when a table would be too wide')
     .addOption(limitOption(1000))
     .addHelpText(
@@ -80,7 +88,9 @@ function pointAt(query: string, error: ApiError): ApiError {
   const { position, sqlstate, ...rest } = (error.details ?? {}) as Record<string, unknown>;
   if (typeof position !== 'number') return error;
   // Postgres counts characters from 1, JavaScript UTF-16 units from 0.
-  const before = [...query].slice(0, position - 1).join('');
+  const before = Array.from(query)
+    .slice(0, position - 1)
+    .join('');
   const start = before.lastIndexOf('\n') + 1;
   const line = query.slice(start).split('\n', 1)[0] ?? '';
   const column = before.length - start;
@@ -125,7 +135,8 @@ function layoutOf(values: readonly unknown[]): { readonly align: 'left' | 'right
   const isNumeric =
     present.length > 0 &&
     present.every(
-      (value) => typeof value === 'number' || (typeof value === 'string' && /^-?\d{1,30}(?:\.\d{1,20})?$/.test(value)),
+      (value) =>
+        typeof value === 'number' || (typeof value === 'string' && /^-?\d{1,30}(?:\.\d{1,20})?$/.test(value)),
     );
   return { align: isNumeric ? 'right' : 'left', whole: isNumeric };
 }

@@ -43,7 +43,8 @@ export async function start({ config, terminal, environment }: StartOptions): Pr
   const running: Running[] = [];
   let exitCode = 0;
   try {
-    for (const name of unknownVariables(environment)) log.warn(`${name} means nothing to Repeater; see "repeater serve --help".`);
+    for (const name of unknownVariables(environment))
+      log.warn(`${name} means nothing to Repeater; see "repeater serve --help".`);
     const databaseUrl = await openDatabase(config, { log, running, signal: stop.signal });
     if (!stop.signal.aborted) {
       const installation = await findInstallation(config, databaseUrl);
@@ -53,7 +54,10 @@ export async function start({ config, terminal, environment }: StartOptions): Pr
       const address = reachable(server.address);
       log.info({ address, role: config.role }, 'ready');
       if (config.role !== 'worker') {
-        await announce({ config, terminal, databaseUrl, installation }, { address, tookMs: performance.now() - startedAt });
+        await announce(
+          { config, terminal, databaseUrl, installation },
+          { address, tookMs: performance.now() - startedAt },
+        );
       }
       exitCode = await stop.requested;
     }
@@ -92,7 +96,10 @@ async function openDatabase(
     await migrateWhenReachable(config.databaseUrl, log, signal);
     return config.databaseUrl;
   }
-  const embedded = await startEmbeddedPostgres({ dataDir: config.dataDir, log: (message) => log.info(message) });
+  const embedded = await startEmbeddedPostgres({
+    dataDir: config.dataDir,
+    log: (message) => log.info(message),
+  });
   running.push({ name: 'embedded PostgreSQL', stop: () => embedded.stop() });
   await migrateDatabase(embedded.url);
   return embedded.url;
@@ -133,7 +140,10 @@ interface Started extends StartOptions {
   readonly installation: Installation;
 }
 
-async function announce(started: Started, { address, tookMs }: { address: string; tookMs: number }): Promise<void> {
+async function announce(
+  started: Started,
+  { address, tookMs }: { address: string; tookMs: number },
+): Promise<void> {
   const { config, terminal, databaseUrl, installation } = started;
   const isOurs = config.databaseUrl === null;
   if (isOurs) {
@@ -162,7 +172,7 @@ function reachable(address: string): string {
 }
 
 async function stopAll(running: Running[], log: Log): Promise<void> {
-  for (const { name, stop } of running.reverse()) {
+  for (const { name, stop } of running.toReversed()) {
     const late = AbortSignal.timeout(longestStopMs);
     const isLate = new Promise<'late'>((resolve) => late.addEventListener('abort', () => resolve('late')));
     try {
@@ -178,7 +188,8 @@ function explain(thrown: unknown, config: Config): Error {
   const error = toError(thrown);
   const { code } = error as NodeJS.ErrnoException;
   const place = `${config.host}:${config.port}`;
-  const database = config.databaseUrl === null ? 'the embedded database' : withoutPassword(config.databaseUrl);
+  const database =
+    config.databaseUrl === null ? 'the embedded database' : withoutPassword(config.databaseUrl);
   if (code === 'EADDRINUSE') {
     const hint = `Is it running already? Else choose another port: PORT=${config.port + 1} npm start`;
     return new CommandError(`Port ${config.port} is in use (PORT, ${place}).`, { hint, cause: error });

@@ -38,7 +38,9 @@ export function renderTable(options: TableOptions): string[] {
   const natural = naturalWidths(options, texts);
   const widths = width === null ? natural : fit(columns, natural, width);
   const align = (index: number) => columns[index]?.align ?? 'left';
-  const title = columns.map((column, index) => cutCell(printable(column.title), widths[index] ?? 0, align(index)));
+  const title = columns.map((column, index) =>
+    cutCell(printable(column.title), widths[index] ?? 0, align(index)),
+  );
   const lines = texts.map((row, rowIndex) =>
     row.map((text, index) => {
       const cell = cutCell(text, widths[index] ?? 0, align(index));
@@ -81,12 +83,17 @@ export function renderRecords(options: TableOptions): string[] {
 function textsOf({ rows, width, empty = '-' }: TableOptions): string[][] {
   // A cell may hold megabytes, of which a line shows little.
   const most = width === null ? Infinity : width * 8;
-  return rows.map((row) => row.map((cell) => (cell === null ? empty : printable(String(cell).slice(0, most)))));
+  return rows.map((row) =>
+    row.map((cell) => (cell === null ? empty : printable(String(cell).slice(0, most)))),
+  );
 }
 
 function naturalWidths({ columns }: TableOptions, texts: readonly (readonly string[])[]): number[] {
   return columns.map((column, index) =>
-    texts.reduce((widest, row) => Math.max(widest, displayWidth(row[index] ?? '')), displayWidth(printable(column.title))),
+    texts.reduce(
+      (widest, row) => Math.max(widest, displayWidth(row[index] ?? '')),
+      displayWidth(printable(column.title)),
+    ),
   );
 }
 
@@ -100,8 +107,10 @@ function total(widths: readonly number[]): number {
 
 /** Takes from the widest columns first, until the line fits or every column that may be cut is at its least. */
 function fit(columns: readonly Column[], natural: readonly number[], width: number): number[] {
-  const widths = natural.map((cells, index) => (columns[index]?.whole === true ? cells : Math.min(cells, width)));
-  const least = columns.map((column, index) => (column.whole === true ? natural[index] ?? 0 : narrowest));
+  const widths = natural.map((cells, index) =>
+    columns[index]?.whole === true ? cells : Math.min(cells, width),
+  );
+  const least = columns.map((column, index) => (column.whole === true ? (natural[index] ?? 0) : narrowest));
   while (total(widths) > width) {
     const [widest = -1] = widths
       .map((_, index) => index)

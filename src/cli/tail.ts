@@ -2,7 +2,15 @@
 import { type Command, Option } from 'commander';
 import type { StoredEvent } from './answers.ts';
 import type { Client, Query } from './client.ts';
-import { type CommandContext, connect, examples, type ServerOptions, wholeNumber, withJsonOption, withServerOptions } from './context.ts';
+import {
+  type CommandContext,
+  connect,
+  examples,
+  type ServerOptions,
+  wholeNumber,
+  withJsonOption,
+  withServerOptions,
+} from './context.ts';
 import { formatClock } from './figures.ts';
 import { cutToWidth, padTo, printable, printableJson } from './printable.ts';
 import { eventTypes } from './selection-options.ts';
@@ -24,9 +32,7 @@ export function addTailCommand(program: Command, context: CommandContext): void 
   const tail = program
     .command('tail')
     .description('watch events as they are accepted; Ctrl-C ends it')
-    .addOption(
-      new Option('--type <types...>', 'only these kinds of calls').choices(eventTypes),
-    )
+    .addOption(new Option('--type <types...>', 'only these kinds of calls').choices(eventTypes))
     .option('--event <names...>', 'only track events of these names')
     .option('--user <ids...>', 'only of these user ids')
     .option('--source <sources...>', 'only from these sources, by id or name')
@@ -54,7 +60,11 @@ export function addTailCommand(program: Command, context: CommandContext): void 
       lastEventId: String(newest),
       signal,
       onConnection: (state) =>
-        terminal.note(state === 'lost' ? 'The connection was lost; trying again …' : 'Connected again; nothing was missed.'),
+        terminal.note(
+          state === 'lost'
+            ? 'The connection was lost; trying again …'
+            : 'Connected again; nothing was missed.',
+        ),
     });
     for await (const { event, data } of messages) {
       if (event === 'message') await show(JSON.parse(data) as StoredEvent);
@@ -78,7 +88,7 @@ async function earlierEvents(client: Client, options: Options, newest: number): 
     sources: options.source,
     before: newest + 1,
   };
-  return (await client.list<StoredEvent>('/admin/events', filter, options.last)).reverse();
+  return (await client.list<StoredEvent>('/admin/events', filter, options.last)).toReversed();
 }
 
 const colours = {

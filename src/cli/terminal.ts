@@ -11,7 +11,7 @@ import { printableJson } from './printable.ts';
 type Format = Parameters<typeof styleText>[0];
 
 /** A stream that may be a terminal. */
-export type TerminalStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+export type TerminalStream = Writable & { readonly isTTY?: boolean; readonly columns?: number | undefined };
 
 export interface TerminalStreams {
   readonly stdin: Readable & { readonly isTTY?: boolean };

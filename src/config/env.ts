@@ -195,7 +195,9 @@ function parse<Shape extends v.GenericSchema>(shape: Shape, options: LoadOptions
   if (result.success) return result.output;
   const problems = new Map(result.issues.map((issue) => [v.getDotPath(issue) ?? '', issue.message]));
   throw new ConfigError(
-    [...problems].map(([name, expected]) => `${name}=${hintOf(name, given[name] ?? '')}: expected ${expected}`),
+    [...problems].map(
+      ([name, expected]) => `${name}=${hintOf(name, given[name] ?? '')}: expected ${expected}`,
+    ),
   );
 }
 

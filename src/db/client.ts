@@ -11,6 +11,9 @@ import postgres from 'postgres';
 export type Sql = postgres.Sql<{ bigint: number; instant: string }>;
 export type Transaction = postgres.TransactionSql<{ bigint: number; instant: string }>;
 
+/** A piece of a statement, to be put into another one. */
+export type Fragment = postgres.PendingQuery<postgres.Row[]>;
+
 /** Connections of one process per kind of work; with graphile-worker's four and one for health checks, 16 at the most. */
 export const poolSizes = { ingest: 3, delivery: 4, admin: 4 } as const;
 
@@ -63,4 +66,9 @@ export function openPool(url: string, kind: PoolKind, options: OpenOptions = {})
 /** `2026-11-24 08:00:00.123456+00` as `2026-11-24T08:00:00.123456Z`; sessions run in UTC. */
 function isoInstant(text: string): string {
   return text.endsWith('+00') ? `${text.slice(0, -3).replace(' ', 'T')}Z` : text;
+}
+
+/** The SQLSTATE of an error that Postgres reported; null when it came from elsewhere (the network, a bug). */
+export function sqlStateOf(error: unknown): string | null {
+  return error instanceof postgres.PostgresError ? error.code : null;
 }

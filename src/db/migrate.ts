@@ -3,19 +3,25 @@
  * advisory lock, so that ten instances may start at once. Migrations only expand: the version before
  * runs on the new schema during an upgrade.
  */
+import { fork } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { drizzle } from 'drizzle-orm/postgres-js';
-import { migrate } from 'drizzle-orm/postgres-js/migrator';
 import { Logger, runMigrations } from 'graphile-worker';
 import postgres from 'postgres';
 
-const migrationsFolder = fileURLToPath(new URL('../../migrations', import.meta.url));
+/** Folder of the migrations, and the schema that keeps which of them were applied. */
+export const migrations = {
+  folder: fileURLToPath(new URL('../../migrations', import.meta.url)),
+  schema: 'repeater_migrations',
+} as const;
+
 const migrationLock = 727_001_000;
-
-const silent = new Logger(() => () => {});
-
 /** Oldest server this program is tested with. */
 const oldestServer = 150_000;
+const silent = new Logger(() => () => {});
+
+/** From apply-migrations.ts: null when all went well. */
+export type ApplyAnswer = { readonly problem: string | null };
 
 /**
  * Applies what is missing. Safe to call at every start and by many processes at once.
@@ -31,9 +37,41 @@ export async function migrateDatabase(databaseUrl: string): Promise<void> {
     }
     await client`select pg_advisory_lock(${migrationLock})`;
     await runMigrations({ connectionString: databaseUrl, logger: silent });
-    await migrate(drizzle(client), { migrationsFolder, migrationsSchema: 'repeater_migrations' });
+    if (await isBehind(client)) await applyInChild(databaseUrl);
     await client`select warehouse.ensure_partitions()`;
   } finally {
     await client.end({ timeout: 5 });
   }
+}
+
+/** Whether the newest migration has not been applied yet. */
+async function isBehind(client: postgres.Sql): Promise<boolean> {
+  const journal = JSON.parse(await readFile(`${migrations.folder}/meta/_journal.json`, 'utf8')) as {
+    entries: { when: number }[];
+  };
+  const [table] = await client<{ exists: boolean }[]>`
+    select to_regclass(${`${migrations.schema}.__drizzle_migrations`}) is not null as exists`;
+  if (!table?.exists) return true;
+  const [applied] = await client<{ newest: string | null }[]>`
+    select max(created_at) as newest from ${client(`${migrations.schema}.__drizzle_migrations`)}`;
+  return Number(applied?.newest ?? 0) < Math.max(...journal.entries.map((entry) => entry.when));
+}
+
+/**
+ * drizzle-orm's migrator in a process of its own: loading drizzle-orm costs 250 MB that are never given back
+ * (its package.json lists thousands of files, read anew for each), and a running server has no use for it.
+ */
+function applyInChild(databaseUrl: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = fork(fileURLToPath(new URL('apply-migrations.ts', import.meta.url)), { stdio: 'inherit' });
+    let answer: ApplyAnswer = { problem: 'The migration process ended early.' };
+    child.on('message', (message) => (answer = message as ApplyAnswer));
+    child.on('error', reject);
+    child.on('exit', () => {
+      if (answer.problem === null) resolve();
+      else reject(new Error(`Migrating the database failed: ${answer.problem}`));
+    });
+    // Not as an argument: those can be read by everybody on the machine.
+    child.send({ databaseUrl });
+  });
 }

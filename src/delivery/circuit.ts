@@ -34,7 +34,12 @@ interface Recorded {
 
 export class Circuit {
   /** The last calls, as a ring; written in place, because this runs for every event. */
-  readonly #calls: Recorded[] = Array.from({ length: windowCalls }, () => ({ failed: false, throttled: false, userKey: '', at: -Infinity }));
+  readonly #calls: Recorded[] = Array.from({ length: windowCalls }, () => ({
+    failed: false,
+    throttled: false,
+    userKey: '',
+    at: -Infinity,
+  }));
   #index = 0;
   #state: 'closed' | 'open' | 'probing' | 'ramping' = 'closed';
   #heldUntil = 0;
@@ -109,7 +114,8 @@ export class Circuit {
       throttled++;
       users.add(call.userKey);
     }
-    if (users.size >= throttledUsers && throttled * 4 >= counted) this.#heldUntil = Math.max(this.#heldUntil, now + retryAfterMs);
+    if (users.size >= throttledUsers && throttled * 4 >= counted)
+      this.#heldUntil = Math.max(this.#heldUntil, now + retryAfterMs);
   }
 
   #open(now: number): void {

@@ -1,6 +1,5 @@
 /** What a worker must know of a feed and its destination to send; loaded when it takes the first lane. */
-import type { PendingQuery, Row } from 'postgres';
-import type { Sql } from '../db/client.ts';
+import type { Fragment, Sql } from '../db/client.ts';
 import { loadDestination, type ReadSecret } from '../routing/destinations.ts';
 import { selectionCondition, type Selection } from '../routing/selection.ts';
 import type { Catalogue } from '../destinations/catalogue.ts';
@@ -16,7 +15,7 @@ export interface OpenFeed {
   readonly replayId: string | null;
   readonly listed: boolean;
   readonly toPosition: number | null;
-  readonly condition: ((sql: Sql) => PendingQuery<Row[]>) | null;
+  readonly condition: ((sql: Sql) => Fragment) | null;
   readonly ratePerSecond: number | null;
   /** Event types the destination takes. */
   readonly accepts: ReadonlySet<string>;

@@ -21,9 +21,16 @@ export function outcomeOfResponse(response: DestinationResponse, now: number): O
   const reason = `The endpoint answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd() + '.';
   if (status >= 400 && status < 500 && !temporary.has(status)) {
     const whole = status === 401 || status === 403 ? 'pause' : status === 410 ? 'disable' : null;
-    return { kind: 'rejected', reason, status, response: response.body, ...(whole && { destination: whole }) };
+    return {
+      kind: 'rejected',
+      reason,
+      status,
+      response: response.body,
+      ...(whole && { destination: whole }),
+    };
   }
-  const retryAfterMs = status === 429 || status === 503 ? parseRetryAfter(response.headers['retry-after'], now) : null;
+  const retryAfterMs =
+    status === 429 || status === 503 ? parseRetryAfter(response.headers['retry-after'], now) : null;
   return { kind: 'retry', reason, status, ...(retryAfterMs !== null && { retryAfterMs }) };
 }
 

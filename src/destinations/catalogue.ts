@@ -33,19 +33,27 @@ export async function loadDestinations(options: LoadOptions = {}): Promise<Catal
   const slugs = (await readdir(destinationFolder))
     .filter((file) => file.endsWith('.ts') && !contractFiles.has(file))
     .map((file) => file.slice(0, -3));
-  const schemas = (await readdir(schemaFolder)).filter((file) => file.endsWith('.json')).map((file) => file.slice(0, -5));
+  const schemas = (await readdir(schemaFolder))
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => file.slice(0, -5));
   for (const slug of schemas) {
-    if (!slugs.includes(slug)) throw new Error(`schemas/destination/${slug}.json has no src/destinations/${slug}.ts.`);
+    if (!slugs.includes(slug))
+      throw new Error(`schemas/destination/${slug}.json has no src/destinations/${slug}.ts.`);
   }
   const types = new Map<string, DestinationType>();
   for (const slug of slugs) types.set(slug, await loadType(slug));
-  for (const type of options.extra ?? []) types.set(type.definition.slug, typeOf(type.definition, type.settingsSchema));
-  const sorted = [...types.values()].sort((left, right) => left.definition.name.localeCompare(right.definition.name, 'en'));
+  for (const type of options.extra ?? [])
+    types.set(type.definition.slug, typeOf(type.definition, type.settingsSchema));
+  const sorted = [...types.values()].sort((left, right) =>
+    left.definition.name.localeCompare(right.definition.name, 'en'),
+  );
   return { get: (slug) => types.get(slug), list: () => sorted };
 }
 
 async function loadType(slug: string): Promise<DestinationType> {
-  const file = (await import(new URL(`${slug}.ts`, destinationFolder).href)) as { default?: DestinationDefinition };
+  const file = (await import(new URL(`${slug}.ts`, destinationFolder).href)) as {
+    default?: DestinationDefinition;
+  };
   if (file.default?.slug !== slug) {
     throw new Error(`src/destinations/${slug}.ts: expected a default export with the slug "${slug}".`);
   }
@@ -55,6 +63,13 @@ async function loadType(slug: string): Promise<DestinationType> {
   return typeOf(file.default, JSON.parse(schema) as Record<string, unknown>);
 }
 
-function typeOf(definition: DestinationDefinition, settingsSchema: Readonly<Record<string, unknown>>): DestinationType {
-  return { definition, settingsSchema, validateSettings: compileSchema(settingsSchema, `destination/${definition.slug}.json`) };
+function typeOf(
+  definition: DestinationDefinition,
+  settingsSchema: Readonly<Record<string, unknown>>,
+): DestinationType {
+  return {
+    definition,
+    settingsSchema,
+    validateSettings: compileSchema(settingsSchema, `destination/${definition.slug}.json`),
+  };
 }

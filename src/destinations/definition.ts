@@ -113,7 +113,10 @@ export interface DestinationDefinition {
     randomBytes: (size: number) => Buffer,
   ) => Record<string, unknown>;
   /** Sends the events in order and says what became of each, in the same order. May throw: the whole batch is then retried. */
-  readonly send: (events: readonly DeliverableEvent[], ctx: DestinationContext) => Promise<readonly Outcome[]>;
+  readonly send: (
+    events: readonly DeliverableEvent[],
+    ctx: DestinationContext,
+  ) => Promise<readonly Outcome[]>;
 }
 
 /** Marks a destination definition; the identity function, so that the file is checked against the contract. */

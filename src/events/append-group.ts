@@ -2,8 +2,8 @@
  * Appends a group that may hold an event Postgres refuses although the door let it through. Such an event
  * must never fail its neighbours: the group is halved until it stands alone, and then it is kept as rejected.
  */
-import postgres from 'postgres';
-import type { Sql } from '../db/client.ts';
+import { sqlStateOf, type Sql } from '../db/client.ts';
+import { toError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { appendEvents, type AcceptedEvent } from './append.ts';
 import { keepRejected } from './rejected.ts';
@@ -19,18 +19,19 @@ export async function appendGroup(
   try {
     return (await appendEvents(deps.sql, events, deps.dedupHours)).lanes;
   } catch (error) {
-    if (!(error instanceof postgres.PostgresError) || !dataErrors.test(error.code)) throw error;
+    const sqlState = sqlStateOf(error);
+    if (sqlState === null || !dataErrors.test(sqlState)) throw error;
     const [first] = events;
     if (events.length === 1 && first) {
       deps.log.error(
-        { messageId: first.messageId, code: error.code },
+        { messageId: first.messageId, code: sqlState },
         'an event that passed the door was refused by the database',
       );
       await keepRejected(deps.sql, [
         {
           ...first,
           code: 'invalid_event',
-          problems: [{ field: '', expected: 'to be storable', got: error.message }],
+          problems: [{ field: '', expected: 'to be storable', got: toError(error).message }],
         },
       ]);
       return [];

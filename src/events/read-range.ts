@@ -7,8 +7,7 @@
  * it also scans every page that vacuum has not summarized yet, which is where a tail reads; a merge of 32
  * lane scans 81 ms, because each must be ready to give the whole page.
  */
-import type { PendingQuery, Row } from 'postgres';
-import type { Sql, Transaction } from '../db/client.ts';
+import type { Fragment, Sql, Transaction } from '../db/client.ts';
 import { lanesCount } from '../lib/ids.ts';
 import { StoredEvent, storedColumns, type StoredRow } from './stored-event.ts';
 
@@ -19,7 +18,7 @@ export interface Range {
   readonly upTo: number;
   readonly limit: number;
   /** On alias `e`; see routing/selection.ts. */
-  readonly condition?: PendingQuery<Row[]>;
+  readonly condition?: Fragment;
   /** True when the condition has an index of its own (some users): then the range is not read in windows. */
   readonly indexed?: boolean;
   readonly order?: 'ascending' | 'descending';

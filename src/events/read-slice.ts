@@ -3,8 +3,7 @@
  * position order after a given position. A page holds no transaction open. Both use one index each, (lane, id)
  * and (user_key, id), whatever the statistics say: the delivery pool forbids sequential scans.
  */
-import type { PendingQuery, Row } from 'postgres';
-import type { Sql } from '../db/client.ts';
+import type { Fragment, Sql } from '../db/client.ts';
 import { StoredEvent, storedColumns, type StoredRow } from './stored-event.ts';
 
 /** Which events belong to a feed. */
@@ -15,7 +14,7 @@ export interface Slice {
   /** Inclusive upper bound; null: no end. */
   readonly upTo: number | null;
   /** Further condition on alias `e`; null: every event. */
-  readonly condition: ((sql: Sql) => PendingQuery<Row[]>) | null;
+  readonly condition: ((sql: Sql) => Fragment) | null;
 }
 
 /** The next events of each lane after its own position, at most `limit` a lane, lane by lane. */
@@ -55,19 +54,19 @@ export async function readUser(
 }
 
 /** A listed feed is read from its list, each position looked up in the log by (lane, id). */
-function sliceTables(sql: Sql, slice: Slice): PendingQuery<Row[]> {
+function sliceTables(sql: Sql, slice: Slice): Fragment {
   return slice.listed
     ? sql`repeater.feed_positions p join warehouse.events e on e.lane = p.lane and e.id = p.position`
     : sql`warehouse.events e`;
 }
 
-function sliceBounds(sql: Sql, slice: Slice): PendingQuery<Row[]> {
+function sliceBounds(sql: Sql, slice: Slice): Fragment {
   return slice.listed
     ? sql`p.feed_id = ${slice.feedId}::integer and p.lane = l.lane and p.position`
     : sql`e.id`;
 }
 
-function sliceConditions(sql: Sql, slice: Slice): PendingQuery<Row[]> {
+function sliceConditions(sql: Sql, slice: Slice): Fragment {
   return sql`
     ${slice.upTo === null ? sql`` : sql`and e.id <= ${slice.upTo}::bigint`}
     ${slice.condition === null ? sql`` : sql`and ${slice.condition(sql)}`}`;

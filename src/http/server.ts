@@ -22,7 +22,7 @@ export async function listen(
   app: Pick<Hono, 'fetch'>,
   options: { readonly host: string; readonly port: number },
 ): Promise<HttpServer> {
-  const handle = getRequestListener(app.fetch as never, { overrideGlobalObjects: false });
+  const handle = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const server = createServer(
     { ...timeouts, maxHeaderSize: 16_384 },
     (request, response) => void handle(request, response),

@@ -19,7 +19,10 @@ const catalogue = {
   not_found: [404, 'There is nothing here.'],
   method_not_allowed: [405, 'This method is not allowed here.'],
   conflict: [409, 'The request conflicts with the current state.'],
-  blocked_address: [400, 'The address is private or not allowed for destinations; ALLOW_PRIVATE_DESTINATIONS=true allows it.'],
+  blocked_address: [
+    400,
+    'The address is private or not allowed for destinations; ALLOW_PRIVATE_DESTINATIONS=true allows it.',
+  ],
   query_failed: [400, 'The query failed.'],
   rate_limited: [429, 'Too many requests.'],
   overloaded: [503, 'The server is busy; try again shortly.'],

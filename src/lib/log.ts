@@ -32,7 +32,7 @@ const mostWaiting = 8 * 1024 * 1024;
 export function createLog({ level, pretty = false, destination }: LogOptions): Log {
   const lines = destination ?? pino.destination({ fd: 1, sync: false, maxLength: mostWaiting });
   const target = pretty ? { write: (line: string) => lines.write(formatLine(line)) } : lines;
-  return pino(
+  const log: Log = pino(
     {
       level,
       base: null,
@@ -41,12 +41,17 @@ export function createLog({ level, pretty = false, destination }: LogOptions): L
       formatters: {
         level: (label) => ({ level: label }),
         log: (facts) => redact(facts, 0) as Record<string, unknown>,
-        bindings: (facts) => redact(facts, 0) as Record<string, unknown>,
       },
       hooks: { streamWrite: withoutUrlPasswords },
     },
     target,
   );
+  // pino's own formatter for what children carry is not inherited by children; this method is.
+  const { child } = log;
+  log.child = function childWithoutSecrets(this: Log, facts: object, options?: object) {
+    return child.call(this, redact(facts, 0) as pino.Bindings, options);
+  } as Log['child'];
+  return log;
 }
 
 function redact(value: unknown, depth: number): unknown {

@@ -2,7 +2,7 @@
 import type { Sql, Transaction } from '../db/client.ts';
 import { AppError } from '../lib/errors.ts';
 import { publicId } from '../lib/ids.ts';
-import { setFeedState } from '../routing/feeds.ts';
+import { setFeedRate, setFeedState } from '../routing/feeds.ts';
 
 /** Repeating an action that already holds changes nothing and is no error. */
 export type ReplayAction = 'pause' | 'resume' | 'cancel';
@@ -24,10 +24,7 @@ export async function controlReplay(sql: Sql, id: number, action: ReplayAction):
 export async function setReplayRate(sql: Sql, id: number, ratePerSecond: number | null): Promise<void> {
   await sql.begin(async (tx) => {
     const state = await requireReplay(tx, id);
-    const changed = await tx`
-      update repeater.feeds set rate_per_second = ${ratePerSecond}
-      where id = ${id} and state in ('running', 'paused') returning id`;
-    if (changed.length === 0) throw endedError(id, state, 'change the rate of');
+    if (!(await setFeedRate(tx, id, ratePerSecond))) throw endedError(id, state, 'change the rate of');
   });
 }
 

@@ -2,8 +2,7 @@
  * Replays and how far they are. Counts are sums over the lanes' own counters, which move in the same
  * transactions as the cursors, so `done` reaches `total` exactly.
  */
-import type { PendingQuery, Row } from 'postgres';
-import type { Sql } from '../db/client.ts';
+import type { Fragment, Sql } from '../db/client.ts';
 import type { ReplaySelection } from './selected-events.ts';
 
 export interface Replay {
@@ -49,7 +48,7 @@ export async function findReplay(sql: Sql, id: number): Promise<Replay | null> {
   return replay ?? null;
 }
 
-async function readReplays(sql: Sql, rest: PendingQuery<Row[]>): Promise<Replay[]> {
+async function readReplays(sql: Sql, rest: Fragment): Promise<Replay[]> {
   return sql<Replay[]>`
     select f.id, f.destination_id as "destinationId", coalesce(f.selection, '{}') as selection, f."order", f.state,
       coalesce(f.total, 0) as total, p.delivered, p.dead, p.filtered, f.rate_per_second as "ratePerSecond",

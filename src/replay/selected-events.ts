@@ -2,8 +2,7 @@
  * The events that a replay would send. Preview counts them and create freezes them through this one clause,
  * so that what was previewed is what is sent.
  */
-import type { PendingQuery, Row } from 'postgres';
-import type { Sql, Transaction } from '../db/client.ts';
+import type { Fragment, Sql, Transaction } from '../db/client.ts';
 import { type Selection, selectionCondition } from '../routing/selection.ts';
 
 /** A selection, perhaps only of the events that have a dead letter of the destination (of any of its feeds). */
@@ -19,7 +18,7 @@ export function selectedEvents(
   sql: Sql | Transaction,
   destinationId: number,
   selection: ReplaySelection,
-): PendingQuery<Row[]> {
+): Fragment {
   const condition = selectionCondition(sql, selection);
   if (selection.deadLettersOnly !== true) return sql`from warehouse.events e where ${condition}`;
   return sql`

@@ -66,9 +66,21 @@ export async function setFeedState(
   const [feed] = rows;
   if (!feed) return false;
   // Cancelling a before-live replay lets the live feed go on, so both kinds of change may wake others.
-  if (state === 'cancelled') await tx`delete from repeater.parked_users where feed_id = ${feedId}`;
   await wakeDestination(tx, feed.destinationId);
+  if (state === 'cancelled') await tx`delete from repeater.parked_users where feed_id = ${feedId}`;
   return true;
+}
+
+/** Changes the rate of a replay, for all workers within a second. Returns false when it has ended already. */
+export async function setFeedRate(
+  tx: Transaction,
+  feedId: number,
+  ratePerSecond: number | null,
+): Promise<boolean> {
+  const changed = await tx`
+    update repeater.feeds set rate_per_second = ${ratePerSecond}
+    where id = ${feedId} and state in ('running', 'paused') returning id`;
+  return changed.length > 0;
 }
 
 /** Looks at every lane and waiting user of a destination again: after it was enabled, repaired or changed. */

@@ -3,8 +3,7 @@
  * `matchesSelection` its predicate; each field keeps both in one place below, and a property test compares
  * them on real rows. A field is a closed condition over the stored columns; all of them must hold.
  */
-import type { PendingQuery, Row } from 'postgres';
-import type { Sql, Transaction } from '../db/client.ts';
+import type { Fragment, Sql, Transaction } from '../db/client.ts';
 
 /** All fields are optional; an absent one selects everything, an empty list nothing. */
 export interface Selection {
@@ -36,7 +35,7 @@ export interface SelectableEvent {
 }
 
 interface Condition<Value> {
-  readonly sql: (sql: Sql | Transaction, value: Value) => PendingQuery<Row[]>;
+  readonly sql: (sql: Sql | Transaction, value: Value) => Fragment;
   readonly matches: (value: Value, event: SelectableEvent) => boolean;
 }
 
@@ -83,7 +82,7 @@ const conditions: Conditions = {
 const fields = Object.keys(conditions) as (keyof Selection)[];
 
 /** The selection as a condition on alias `e` of warehouse.events, values as parameters only. */
-export function selectionCondition(sql: Sql | Transaction, selection: Selection): PendingQuery<Row[]> {
+export function selectionCondition(sql: Sql | Transaction, selection: Selection): Fragment {
   const terms = fields.flatMap((field) => {
     const value = selection[field];
     return value === undefined ? [] : [conditionOf(field).sql(sql, value)];

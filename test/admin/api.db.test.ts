@@ -13,6 +13,8 @@ before(async () => {
 });
 after(async () => app.close());
 
+const codeOf = async (response: Response) => ((await response.json()) as { code: string }).code;
+
 /** Every route of the OpenAPI document, with ids filled in. */
 async function routes(): Promise<{ method: string; path: string; hasBody: boolean }[]> {
   const { paths } = await describeApi(app.adminApi);
@@ -72,7 +74,7 @@ test('no route answers without the token: none, a wrong one, or a write key', as
     ]) {
       const response = await app.fetch(path, { method, headers: { authorization } });
       assert.equal(response.status, 401, `${method} ${path} with ${authorization.slice(0, 40)}`);
-      assert.equal((await response.json()).code, 'unauthorized');
+      assert.equal(await codeOf(response), 'unauthorized');
     }
   }
 });
@@ -153,16 +155,13 @@ test('bodies: any content type, but JSON and at most 1 MB', async () => {
   assert.equal(made.status, 201);
   for (const body of ['', 'name=x', '{"name":']) {
     const response = await app.fetch('/admin/sources', { method: 'POST', body });
-    assert.deepEqual([response.status, (await response.json()).code], [400, 'invalid_json']);
+    assert.deepEqual([response.status, await codeOf(response)], [400, 'invalid_json']);
   }
   const long = await app.fetch('/admin/sources', {
     method: 'POST',
     body: JSON.stringify({ name: 'x'.repeat(1 << 20) }),
   });
-  assert.deepEqual(
-    [long.status, (await long.json()).code],
-    [errorCatalogue.body_too_large[0], 'body_too_large'],
-  );
+  assert.deepEqual([long.status, await codeOf(long)], [errorCatalogue.body_too_large[0], 'body_too_large']);
 });
 
 test('lists: pages join without gap or overlap, limits and cursors are checked', async () => {

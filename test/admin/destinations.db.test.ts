@@ -185,6 +185,26 @@ test('a sealed text that was moved to another destination does not open', async 
   assert.equal((await app.call('GET', `/admin/destinations/${one.id}`)).body.settings.apiKey, '••••');
 });
 
+test('a webhook: a secret made for it, shown once, and headers that stay hidden', async () => {
+  const settings = { url, headers: { authorization: `Bearer ${canary}` } };
+  const { body: made } = await app.call('POST', '/admin/destinations', {
+    type: 'webhook',
+    name: 'hook',
+    settings,
+  });
+  assert.match(made.settings.secret, /^whsec_/);
+  assert.equal(made.settings.headers, '••••');
+  const { body: shown } = await app.call('GET', `/admin/destinations/${made.id}`);
+  const { status } = await app.call('PATCH', `/admin/destinations/${made.id}`, { settings: shown.settings });
+  assert.equal(status, 200);
+  assert.deepEqual((await load(made.id))?.settings, { ...settings, secret: made.settings.secret });
+  const bad = await app.call('PATCH', `/admin/destinations/${made.id}`, {
+    settings: { headers: { a: `${canary}\r\nb: c` } },
+  });
+  assert.deepEqual([bad.status, bad.body.details[0].field], [400, 'settings.headers.a']);
+  assert.doesNotMatch(JSON.stringify([made, shown, bad.body]), /CANARY/);
+});
+
 test('enabling ends a pause; disabling shows', async () => {
   const { id } = await create();
   await app.sql`select repeater.pause_destination(${Number(id.slice(4))}, '401 Unauthorized')`;

@@ -39,7 +39,10 @@ test('the token kept for this machine is not sent to another server', async (con
   const dataDir = await dataFolder(context);
   await writeInstallationFile(dataDir, { adminToken: 'kept', address: 'http://127.0.0.1:9999' });
   const config = { repeaterUrl: null, port: 8080, adminToken: null, dataDir };
-  await assert.rejects(findServer(config, { url: 'http://evil.example' }), /no admin token for http:\/\/evil\.example/);
+  await assert.rejects(
+    findServer(config, { url: 'http://evil.example' }),
+    /no admin token for http:\/\/evil\.example/,
+  );
   await assert.rejects(findServer({ ...config, repeaterUrl: 'http://evil.example' }), /no admin token/);
   assert.equal((await findServer(config, { url: 'http://127.0.0.1:9999/' })).token, 'kept');
 });
@@ -57,7 +60,9 @@ test('lists are read through `next`', async (context) => {
     '': { json: { data: [{ id: 'src_1' }, { id: 'src_2' }], next: 'two' } },
     two: { json: { data: [{ id: 'src_3' }], next: null } },
   };
-  const standIn = await serve(context, { 'GET /admin/sources': ({ query }) => pages[query.get('cursor') ?? ''] });
+  const standIn = await serve(context, {
+    'GET /admin/sources': ({ query }) => pages[query.get('cursor') ?? ''],
+  });
   const { code, stdout } = await run(['sources', '--json'], { standIn });
   assert.equal(code, 0);
   assert.deepEqual(JSON.parse(stdout), [{ id: 'src_1' }, { id: 'src_2' }, { id: 'src_3' }]);
@@ -69,16 +74,22 @@ test('a limit is asked for once and kept', async (context) => {
   const standIn = await serve(context, { 'GET /admin/replays': () => ({ json: { data, next: 'more' } }) });
   const { stdout } = await run(['replays', '--limit', '5', '--json'], { standIn });
   assert.equal((JSON.parse(stdout) as unknown[]).length, 5);
-  assert.deepEqual(standIn.seen.map(({ line }) => line), ['GET /admin/replays?limit=5']);
+  assert.deepEqual(
+    standIn.seen.map(({ line }) => line),
+    ['GET /admin/replays?limit=5'],
+  );
 });
 
-test('nobody answers: says how to start the server', async (context) => {
+test('nobody answers: says how to start the server', async () => {
   const standIn = await startStandIn({});
   await standIn.close();
   const { code, stderr, stdout } = await run(['sources'], { standIn });
   assert.equal(code, 1);
   assert.equal(stdout, '');
-  assert.match(stderr, /Nothing answers at http:\/\/127\.0\.0\.1:\d+ \(ECONNREFUSED\)\.\nIs the server running\? Start it with "npm start"/);
+  assert.match(
+    stderr,
+    /Nothing answers at http:\/\/127\.0\.0\.1:\d+ \(ECONNREFUSED\)\.\nIs the server running\? Start it with "npm start"/,
+  );
 });
 
 test('another program answers', async (context) => {

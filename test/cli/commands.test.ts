@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
 import { displayWidth } from '../../src/cli/printable.ts';
 import { type Route, run, type StandIn, startStandIn } from './stand-in.ts';
 
@@ -22,7 +23,11 @@ const webhook = {
     properties: {
       url: { type: 'string', description: 'Where events are sent.' },
       secret: { type: 'string', writeOnly: true, description: 'Signs the requests.' },
-      headers: { type: 'object', additionalProperties: { type: 'string' }, description: 'Sent with each request.' },
+      headers: {
+        type: 'object',
+        additionalProperties: { type: 'string' },
+        description: 'Sent with each request.',
+      },
       batch: { type: 'integer', description: 'Events per request.' },
     },
   },
@@ -40,7 +45,9 @@ const destination = {
   createdAt: '2026-11-24T08:30:00.000Z',
   updatedAt: '2026-11-24T08:30:00.000Z',
 };
-const listOf = (...data: unknown[]): Route => () => ({ json: { data, next: null } });
+const listOf =
+  (...data: unknown[]): Route =>
+  () => ({ json: { data, next: null } });
 
 async function serve(context: TestContext, routes: Record<string, Route>): Promise<StandIn> {
   const standIn = await startStandIn(routes);
@@ -49,11 +56,18 @@ async function serve(context: TestContext, routes: Record<string, Route>): Promi
 }
 
 function assertFits(lines: readonly string[]): void {
-  for (const line of lines) assert.ok(displayWidth(line.replaceAll(/\u001b\[\d+m/g, '')) <= 80, line);
+  for (const line of lines) assert.ok(displayWidth(stripVTControlCharacters(line)) <= 80, line);
 }
 
 test('sources', async (context) => {
-  const source = { id: 'src_1', name: 'Web \u001b[31mshop', enabled: true, writeKey: 'k'.repeat(32), writeKeys: [], createdAt: destination.createdAt };
+  const source = {
+    id: 'src_1',
+    name: 'Web \u001b[31mshop',
+    enabled: true,
+    writeKey: 'k'.repeat(32),
+    writeKeys: [],
+    createdAt: destination.createdAt,
+  };
   const standIn = await serve(context, {
     'GET /admin/sources': listOf(source),
     'POST /admin/sources': () => ({ status: 201, json: source }),
@@ -75,7 +89,14 @@ test('destinations create: settings become what the schema asks for; a generated
   });
   const settings = ['--set', 'url=http://x/?a=b', '--set', 'headers.x-team=5', '--set', 'batch=10'];
   const argv = ['destinations', 'create', '--type', 'webhook', '--name', 'Orders', ...settings];
-  const more = ['--start-from', 'beginning', '--policy', 'retry.spanMs=3600000', '--policy', 'onPermanentFailure=block'];
+  const more = [
+    '--start-from',
+    'beginning',
+    '--policy',
+    'retry.spanMs=3600000',
+    '--policy',
+    'onPermanentFailure=block',
+  ];
   const { code, stdout } = await run([...argv, ...more], { standIn });
   assert.equal(code, 0);
   assert.deepEqual(standIn.bodies('POST /admin/destinations'), [
@@ -105,7 +126,9 @@ test('destinations create: settings from a file or stdin, --set on top', async (
   const argv = ['destinations', 'create', '--type', 'webhook', '--name', 'Orders', '--json'];
   await run([...argv, '--json-settings', file, '--set', 'batch=3'], { standIn });
   await run([...argv, '--json-settings', '-'], { standIn, stdin: '{"url":"http://stdin"}' });
-  const settings = standIn.bodies('POST /admin/destinations').map((body) => (body as { settings: unknown }).settings);
+  const settings = standIn
+    .bodies('POST /admin/destinations')
+    .map((body) => (body as { settings: unknown }).settings);
   assert.deepEqual(settings, [{ url: 'http://file', batch: 3 }, { url: 'http://stdin' }]);
   const broken = await run([...argv, '--json-settings', '-'], { standIn, stdin: '{"url"' });
   assert.equal(broken.code, 2);
@@ -123,7 +146,10 @@ test('destinations update keeps what is not named, inside objects too', async (c
   const argv = ['destinations', 'update', 'dst_1', '--set', 'headers.x-new=b', '--unset', 'batch'];
   const { stdout } = await run([...argv, '--policy', 'retry.spanMs=5'], { standIn, columns: 80 });
   assert.deepEqual(standIn.bodies('PATCH /admin/destinations/dst_1'), [
-    { settings: { headers: { 'x-team': 'a', 'x-new': 'b' }, batch: null }, policy: { retry: { spanMs: 5, maxMs: 500 } } },
+    {
+      settings: { headers: { 'x-team': 'a', 'x-new': 'b' }, batch: null },
+      policy: { retry: { spanMs: 5, maxMs: 500 } },
+    },
   ]);
   assert.doesNotMatch(stdout, /shown only/);
   const nothing = await run(['destinations', 'update', 'dst_1'], { standIn });
@@ -148,13 +174,22 @@ test('destinations list, show, status, types fit into 80 columns', async (contex
     dead: 3,
     filtered: 0,
   };
-  const paused = { ...destination, state: 'paused', pausedReason: 'The destination answered 401 Unauthorized.' };
+  const paused = {
+    ...destination,
+    state: 'paused',
+    pausedReason: 'The destination answered 401 Unauthorized.',
+  };
   const standIn = await serve(context, {
     'GET /admin/destinations': listOf(destination, paused),
     'GET /admin/destinations/dst_1': () => ({ json: destination }),
     'DELETE /admin/destinations/dst_1': (_request, response) => void response.writeHead(204).end(),
     'GET /admin/destinations/dst_1/status': () => ({
-      json: { destinationId: 'dst_1', state: 'active', pausedReason: null, feeds: [feed, { ...feed, replayId: 'rpl_12', kind: 'replay' }] },
+      json: {
+        destinationId: 'dst_1',
+        state: 'active',
+        pausedReason: null,
+        feeds: [feed, { ...feed, replayId: 'rpl_12', kind: 'replay' }],
+      },
     }),
     'GET /admin/destination-types': listOf(webhook),
   });
@@ -162,7 +197,10 @@ test('destinations list, show, status, types fit into 80 columns', async (contex
   assertFits(list.lines);
   const status = await run(['destinations', 'status', 'dst_1'], { standIn, columns: 80 });
   assertFits(status.lines);
-  assert.match(status.stdout, /live {4}running {2}1200000 {2}1234567 {2}34,567 {2}1 min 15 s {6}12 {5}3 {2}1,199,900/);
+  assert.match(
+    status.stdout,
+    /live {4}running {2}1200000 {2}1234567 {2}34,567 {2}1 min 15 s {6}12 {5}3 {2}1,199,900/,
+  );
   const types = await run(['destinations', 'types'], { standIn, columns: 80 });
   assertFits(types.lines);
   assert.match(types.stdout, /--set url=… \(required\) {2}Where events are sent\./);
@@ -198,10 +236,17 @@ test('dead letters: list, and replay only them', async (context) => {
   assertFits(list.lines);
   assert.match(list.stdout, /42 {2}rpl_3 {2}u1/);
   assert.equal(standIn.seen[0]?.line, 'GET /admin/dead-letters?destinationId=dst_1&limit=50');
-  const replay = await run(['dead-letters', 'replay', '--destination', 'dst_1', '--user', 'u1', '--detach'], { standIn });
+  const replay = await run(['dead-letters', 'replay', '--destination', 'dst_1', '--user', 'u1', '--detach'], {
+    standIn,
+  });
   assert.match(replay.stdout, /Watch it: repeater replays watch rpl_4/);
   assert.deepEqual(standIn.bodies('POST /admin/replays'), [
-    { destinationId: 'dst_1', selection: { userIds: ['u1'], deadLettersOnly: true }, order: 'alongside', ratePerSecond: null },
+    {
+      destinationId: 'dst_1',
+      selection: { userIds: ['u1'], deadLettersOnly: true },
+      order: 'alongside',
+      ratePerSecond: null,
+    },
   ]);
 });
 
@@ -214,7 +259,9 @@ test('parked users', async (context) => {
     lastError: 'The destination answered 503.',
     lastStatus: 503,
   };
-  const standIn = await serve(context, { 'GET /admin/parked-users': listOf(user, { ...user, state: 'blocked', userId: null, anonymousId: 'a-1' }) });
+  const standIn = await serve(context, {
+    'GET /admin/parked-users': listOf(user, { ...user, state: 'blocked', userId: null, anonymousId: 'a-1' }),
+  });
   const { lines, stdout } = await run(['parked-users'], { standIn, columns: 80 });
   assertFits(lines);
   assert.match(stdout, /u1 .*2026-11-24 08:31:00/);
@@ -261,7 +308,9 @@ test('sql: a table with numbers to the right and nulls visible; JSON and CSV', a
 test('sql: many wide columns become records on a terminal; a cut answer says so', async (context) => {
   const columns = Array.from({ length: 15 }, (_, index) => `column_${index}`);
   const rows = [columns.map((name) => `${name} ${'x'.repeat(200)}`)];
-  const standIn = await serve(context, { 'POST /admin/sql': () => ({ json: { columns, rows, rowCount: 1, truncated: true } }) });
+  const standIn = await serve(context, {
+    'POST /admin/sql': () => ({ json: { columns, rows, rowCount: 1, truncated: true } }),
+  });
   const { lines, stderr } = await run(['sql', 'select *'], { standIn, columns: 80 });
   assertFits(lines);
   assert.equal(lines.length, 17);
@@ -269,9 +318,15 @@ test('sql: many wide columns become records on a terminal; a cut answer says so'
 });
 
 test('sql: an error points at its place', async (context) => {
-  const failed = { code: 'query_failed', message: 'column "evnt" does not exist', details: { sqlstate: '42703', position: 28, hint: 'Perhaps "event".' } };
+  const failed = {
+    code: 'query_failed',
+    message: 'column "evnt" does not exist',
+    details: { sqlstate: '42703', position: 28, hint: 'Perhaps "event".' },
+  };
   const standIn = await serve(context, { 'POST /admin/sql': () => ({ status: 400, json: failed }) });
-  const { code, stderr } = await run(['sql', 'select id -- größe 👍\n, id, evnt from warehouse.events'], { standIn });
+  const { code, stderr } = await run(['sql', 'select id -- größe 👍\n, id, evnt from warehouse.events'], {
+    standIn,
+  });
   assert.equal(code, 1);
   assert.equal(
     stderr,
@@ -280,7 +335,19 @@ test('sql: an error points at its place', async (context) => {
 });
 
 test('every command has a help text that says what it is for, in 80 columns', async () => {
-  const groups = ['', 'serve', 'migrate', 'sources', 'destinations', 'replays', 'events', 'sql', 'tail', 'dead-letters', 'parked-users'];
+  const groups = [
+    '',
+    'serve',
+    'migrate',
+    'sources',
+    'destinations',
+    'replays',
+    'events',
+    'sql',
+    'tail',
+    'dead-letters',
+    'parked-users',
+  ];
   let commands = 0;
   const visit = async (path: string[]) => {
     commands++;
@@ -293,7 +360,8 @@ test('every command has a help text that says what it is for, in 80 columns', as
     assert.match(stdout, /^Usage: repeater/);
     const listed = stdout.split('\nCommands:\n')[1]?.split('\n\n')[0] ?? '';
     if (path.length !== 1) return;
-    for (const [, name = ''] of listed.matchAll(/^ {2}([a-z-]+)/gm)) if (name !== 'help') await visit([...path, name]);
+    for (const [, name = ''] of listed.matchAll(/^ {2}([a-z-]+)/gm))
+      if (name !== 'help') await visit([...path, name]);
   };
   for (const group of groups) await visit(group === '' ? [] : [group]);
   assert.ok(commands > 25, `${commands} help texts were looked at`);

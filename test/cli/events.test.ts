@@ -24,7 +24,16 @@ async function folder(context: TestContext): Promise<string> {
 
 test('stdout gets the lines as they are; the selection is passed on', async (context) => {
   const standIn = await serve(context, (_request, response) => void response.end(line.repeat(1000)));
-  const selection = ['--from', '2026-01-01T00:00Z', '--to', '2026-02-01T00:00Z', '--event', 'Order Completed', '--user', 'u1'];
+  const selection = [
+    '--from',
+    '2026-01-01T00:00Z',
+    '--to',
+    '2026-02-01T00:00Z',
+    '--event',
+    'Order Completed',
+    '--user',
+    'u1',
+  ];
   const { code, stdout, stderr } = await run(['events', 'export', ...selection], { standIn });
   assert.equal(code, 0);
   assert.ok(stdout === line.repeat(1000));
@@ -42,7 +51,10 @@ test('a file appears when it is complete, with progress on stderr', async (conte
   const path = await folder(context);
   const standIn = await serve(context, (_request, response) => void response.end(line.repeat(1000)));
   const file = join(path, 'events.ndjson');
-  const { code, stdout, stderr } = await run(['events', 'export', '--output', file], { standIn, columns: 80 });
+  const { code, stdout, stderr } = await run(['events', 'export', '--output', file], {
+    standIn,
+    columns: 80,
+  });
   assert.equal(code, 0);
   assert.equal(stdout, '');
   assert.ok((await readFile(file, 'utf8')) === line.repeat(1000));
@@ -56,7 +68,9 @@ test('a connection that breaks leaves no file and says so', async (context) => {
     response.write(line.repeat(10));
     setTimeout(() => response.destroy(), 50);
   });
-  const { code, stderr } = await run(['events', 'export', '--output', join(path, 'events.ndjson')], { standIn });
+  const { code, stderr } = await run(['events', 'export', '--output', join(path, 'events.ndjson')], {
+    standIn,
+  });
   assert.equal(code, 1);
   assert.match(stderr, /The connection broke after 10 events \(.*\)\. The export is not complete\./);
   assert.deepEqual(await readdir(path), []);
@@ -77,7 +91,8 @@ test('a slow reader holds the server back: nothing piles up here', async (contex
     response.once('close', () => closed.abort());
     while (!response.destroyed && sent < 200_000_000) {
       sent += chunk.length;
-      if (!response.write(chunk)) await once(response, 'drain', { signal: closed.signal }).catch(() => undefined);
+      if (!response.write(chunk))
+        await once(response, 'drain', { signal: closed.signal }).catch(() => undefined);
     }
   });
   const stdout = new StalledStream();

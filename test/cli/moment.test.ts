@@ -1,7 +1,7 @@
 /** Times as people type them, read in a zone that has daylight saving time. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { momentForms, parseMoment } from '../../src/cli/moment.ts';
 
 process.env['TZ'] = 'Europe/Berlin';
@@ -42,14 +42,25 @@ test('a day is the calendar day, also when it has 23 or 25 hours; "24h ago" is 2
 });
 
 test('refuses what is no time', () => {
-  const wrong = ['', 'yesterdayy', '2026-02-30', '2026-13-01', '2026-01-31T24:00', '2026-01-31T09:60', '24', 'h', '5 months'];
+  const wrong = [
+    '',
+    'yesterdayy',
+    '2026-02-30',
+    '2026-13-01',
+    '2026-01-31T24:00',
+    '2026-01-31T09:60',
+    '24',
+    'h',
+    '5 months',
+  ];
   for (const text of [...wrong, 'yesterday 25:00', '1999-1-1', '2026-01-31Z', '-3h', '31.01.2026']) {
     assert.equal(parseMoment(text, now), null, text);
   }
 });
 
 test('the forms named in help and errors are read', () => {
-  for (const form of momentForms.split(', ')) assert.notEqual(parseMoment(form.replaceAll('"', ''), now), null, form);
+  for (const form of momentForms.split(', '))
+    assert.notEqual(parseMoment(form.replaceAll('"', ''), now), null, form);
 });
 
 test('an instant written as ISO 8601 comes back unchanged', () => {

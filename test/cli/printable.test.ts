@@ -1,7 +1,7 @@
 /** Nothing that events hold can drive a terminal, and widths are what terminals draw. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { cutToWidth, displayWidth, padTo, printable, printableJson } from '../../src/cli/printable.ts';
 
 test('escape sequences, line ends and direction marks become visible text', () => {

@@ -2,10 +2,14 @@
 import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { createClient } from '../../src/cli/client.ts';
 import { ApiError } from '../../src/cli/failure.ts';
-import { followServerSentEvents, parseServerSentEvents, type ServerSentEvent } from '../../src/cli/server-sent-events.ts';
+import {
+  followServerSentEvents,
+  parseServerSentEvents,
+  type ServerSentEvent,
+} from '../../src/cli/server-sent-events.ts';
 import { type Route, startStandIn } from './stand-in.ts';
 
 const text = [
@@ -27,7 +31,9 @@ const messages: ServerSentEvent[] = [
 ];
 
 async function parse(chunks: readonly Uint8Array[]): Promise<ServerSentEvent[]> {
-  return Array.fromAsync(parseServerSentEvents(ReadableStream.from(chunks)));
+  const found: ServerSentEvent[] = [];
+  for await (const message of parseServerSentEvents(ReadableStream.from(chunks))) found.push(message);
+  return found;
 }
 
 test('the format of the standard, however it is cut into chunks', async () => {
@@ -53,7 +59,11 @@ async function follow(route: Route, count: number, silenceMs = 60_000) {
   const data: string[] = [];
   const states: string[] = [];
   try {
-    const options = { signal: stop.signal, silenceMs, onConnection: (state: string) => void states.push(state) };
+    const options = {
+      signal: stop.signal,
+      silenceMs,
+      onConnection: (state: string) => void states.push(state),
+    };
     for await (const message of followServerSentEvents(client, '/admin/events/stream', options)) {
       data.push(message.data);
       if (data.length === count) stop.abort();
@@ -68,10 +78,15 @@ test('goes on after the last id when the connection ends, breaks in the middle, 
   let connection = 0;
   const { data, states, resumed } = await follow((_request, response) => {
     connection++;
-    if (connection === 1) send(response, 1, 2), response.end();
-    else if (connection === 2) send(response, 3), response.write('id: 4\ndata: ev', () => response.destroy());
-    else if (connection === 3) return { status: 503, json: { code: 'overloaded', message: 'busy' } };
-    else send(response, 4, 5);
+    if (connection === 3) return { status: 503, json: { code: 'overloaded', message: 'busy' } };
+    if (connection === 1) {
+      send(response, 1, 2);
+      response.end();
+    } else if (connection === 2) {
+      send(response, 3);
+      response.write('id: 4\ndata: ev', () => response.destroy());
+    } else send(response, 4, 5);
+    return undefined;
   }, 5);
   assert.deepEqual(data, ['event 1', 'event 2', 'event 3', 'event 4', 'event 5']);
   assert.deepEqual(resumed, [undefined, '2', '3', '3']);
@@ -96,13 +111,17 @@ test('a connection that falls silent, heartbeats too, is given up; one with hear
 
 test('a refusal ends it: at the first connection any, later what would come again', async () => {
   const refuse = (status: number) => ({ status, json: { code: 'x', message: 'no' } });
-  await assert.rejects(follow(() => refuse(503), 1), ApiError);
+  await assert.rejects(
+    follow(() => refuse(503), 1),
+    ApiError,
+  );
   let connection = 0;
   await assert.rejects(
     follow((_request, response) => {
       if (++connection > 1) return refuse(404);
       send(response, 1);
       response.end();
+      return undefined;
     }, 2),
     ApiError,
   );

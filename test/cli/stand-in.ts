@@ -24,7 +24,10 @@ export interface Answer {
 }
 
 /** Gives an answer, or writes to the response itself and gives none. */
-export type Route = (request: SeenRequest, response: ServerResponse) => Answer | void | Promise<Answer | void>;
+export type Route = (
+  request: SeenRequest,
+  response: ServerResponse,
+) => Answer | void | Promise<Answer | void>;
 
 export interface StandIn {
   readonly url: string;
@@ -67,9 +70,11 @@ async function respond(
   seen.push(kept);
   const route = routes[`${request.method} ${path}`];
   const missing = { status: 404, json: { code: 'not_found', message: 'There is nothing here.' } };
-  const answer = route ? await route(kept, response) : missing;
+  const answer: Answer | void = route ? await route(kept, response) : missing;
   if (!answer) return;
-  response.writeHead(answer.status ?? 200, { 'content-type': answer.text === undefined ? 'application/json' : 'text/html' });
+  response.writeHead(answer.status ?? 200, {
+    'content-type': answer.text === undefined ? 'application/json' : 'text/html',
+  });
   response.end(answer.text ?? JSON.stringify(answer.json));
 }
 

@@ -4,7 +4,11 @@ import { test } from 'node:test';
 import { displayWidth } from '../../src/cli/printable.ts';
 import { isTooWide, renderFacts, renderRecords, renderTable } from '../../src/cli/table.ts';
 
-const columns = [{ title: 'id', whole: true }, { title: 'name' }, { title: 'count', align: 'right' as const }];
+const columns = [
+  { title: 'id', whole: true },
+  { title: 'name' },
+  { title: 'count', align: 'right' as const },
+];
 
 test('columns are as wide as their widest cell, numbers to the right', () => {
   const rows = [
@@ -35,14 +39,21 @@ test('a cell cannot break out of its line', () => {
 });
 
 test('colours do not count as width', () => {
-  const styled = [{ title: 'state', style: (cell: string) => `\u001b[32m${cell}\u001b[39m` }, { title: 'next' }];
+  const styled = [
+    { title: 'state', style: (cell: string) => `\u001b[32m${cell}\u001b[39m` },
+    { title: 'next' },
+  ];
   const lines = renderTable({ columns: styled, rows: [['on', 'a']], width: 80 });
   assert.equal(lines[2], '\u001b[32mon   \u001b[39m  a');
 });
 
 test('many columns become records, with every value on a line', () => {
   const many = Array.from({ length: 12 }, (_, index) => ({ title: `column_${index}` }));
-  const options = { columns: many, rows: [many.map((_, index) => `value ${index} ${'x'.repeat(90)}`)], width: 80 };
+  const options = {
+    columns: many,
+    rows: [many.map((_, index) => `value ${index} ${'x'.repeat(90)}`)],
+    width: 80,
+  };
   assert.equal(isTooWide(options), true);
   assert.equal(isTooWide({ ...options, width: null }), false);
   assert.equal(isTooWide({ columns, rows: [['a', 'x'.repeat(500), 1]], width: 80 }), false);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { test, type TestContext } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
 import { displayWidth } from '../../src/cli/printable.ts';
 import { KeptStream, type Route, run, startStandIn } from './stand-in.ts';
 
@@ -29,13 +30,22 @@ function send(response: ServerResponse, ...positions: number[]): void {
 }
 
 /** Runs `tail` until `lines` lines came, then closes stdout as `| head` would. */
-async function tail(context: TestContext, stream: Route, options: { argv?: string[]; columns?: number; lines: number; newest?: number }) {
+async function tail(
+  context: TestContext,
+  stream: Route,
+  options: { argv?: string[]; columns?: number; lines: number; newest?: number },
+) {
   const { argv = [], columns, lines, newest = 10 } = options;
   const standIn = await startStandIn({
     'GET /admin/events': ({ query }) => {
       const before = Number(query.get('before') ?? newest + 1);
       const count = Math.min(Number(query.get('limit')), before - 1);
-      return { json: { data: Array.from({ length: count }, (_, index) => storedEvent(before - 1 - index)), next: null } };
+      return {
+        json: {
+          data: Array.from({ length: count }, (_, index) => storedEvent(before - 1 - index)),
+          next: null,
+        },
+      };
     },
     'GET /admin/events/stream': stream,
   });
@@ -58,9 +68,25 @@ test('starts after the newest event, so nothing accepted from now on is missed',
 });
 
 test('--last shows earlier events first; filters are passed on', async (context) => {
-  const argv = ['--last', '2', '--type', 'track', '--event', 'A', 'B', '--user', 'u1', '--source', 'Web', '--json'];
+  const argv = [
+    '--last',
+    '2',
+    '--type',
+    'track',
+    '--event',
+    'A',
+    'B',
+    '--user',
+    'u1',
+    '--source',
+    'Web',
+    '--json',
+  ];
   const { lines, seen } = await tail(context, (_request, response) => send(response, 11), { argv, lines: 3 });
-  assert.deepEqual(lines.map((line) => (JSON.parse(line) as { position: number }).position), [9, 10, 11]);
+  assert.deepEqual(
+    lines.map((line) => (JSON.parse(line) as { position: number }).position),
+    [9, 10, 11],
+  );
   const filters = seen.slice(1).map(({ line }) => line);
   assert.deepEqual(filters, [
     'GET /admin/events?types=track&events=A&events=B&userIds=u1&sources=Web&before=11&limit=2',
@@ -79,13 +105,19 @@ test('a restart of the server loses and repeats nothing', async (context) => {
     },
     { argv: ['--json'], lines: 4 },
   );
-  assert.deepEqual(lines.map((line) => (JSON.parse(line) as { position: number }).position), [11, 12, 13, 14]);
+  assert.deepEqual(
+    lines.map((line) => (JSON.parse(line) as { position: number }).position),
+    [11, 12, 13, 14],
+  );
   assert.equal(seen.at(-1)?.headers['last-event-id'], '12');
   assert.match(stderr, /The connection was lost; trying again …\nConnected again; nothing was missed\.\n/);
 });
 
 test('on a terminal lines are cut and coloured, and content cannot drive it', async (context) => {
-  const hostile = storedEvent(11, { name: 'a\u001b[2J\n', event: { properties: { text: `\u202e${'日本'.repeat(60)}` } } });
+  const hostile = storedEvent(11, {
+    name: 'a\u001b[2J\n',
+    event: { properties: { text: `\u202e${'日本'.repeat(60)}` } },
+  });
   const { lines } = await tail(
     context,
     (_request, response) => {
@@ -94,7 +126,7 @@ test('on a terminal lines are cut and coloured, and content cannot drive it', as
     },
     { columns: 80, lines: 1 },
   );
-  const bare = (lines[0] ?? '').replaceAll(/\u001b\[\d+m/g, '');
+  const bare = stripVTControlCharacters(lines[0] ?? '');
   assert.match(bare, /^09:15:02 {2}track {5}a\\x1b\[2J\\n {2}u1 {2}\{"text":"\\u202e日本/);
   assert.ok(displayWidth(bare) <= 80);
 });

@@ -19,7 +19,11 @@ test('no migration is missing for the tables as they are', async () => {
     }
     await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
     const before = await readdir(join(folder, 'migrations'));
-    const { stdout } = await run(process.execPath, [join(root, 'node_modules/drizzle-kit/bin.cjs'), 'generate'], { cwd: folder });
+    const { stdout } = await run(
+      process.execPath,
+      [join(root, 'node_modules/drizzle-kit/bin.cjs'), 'generate'],
+      { cwd: folder },
+    );
     assert.match(stdout, /No schema changes/);
     assert.deepEqual(await readdir(join(folder, 'migrations')), before);
   } finally {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openPool } from '../../src/db/client.ts';
 import { acceptedEvent, append } from '../support/accepted-events.ts';
 import { type AdminApp, createAdminApp } from '../support/admin-app.ts';
 
@@ -154,14 +155,17 @@ test(
 
 test('without viewers nothing is read; closing ends every view', { timeout: 20_000 }, async () => {
   await sleep(250);
+  // On a connection of its own: each connection shows only its last query.
+  const watcher = openPool(app.url, 'admin', { max: 1 });
   const calls = async () => {
-    const rows = await app.sql`select max(query_start)::text as at from pg_stat_activity
+    const rows = await watcher`select max(query_start)::text as at from pg_stat_activity
       where datname = current_database() and query like '%unnest%' and query not like '%pg_stat%'`;
     return rows[0]?.['at'] as string | null;
   };
   const last = await calls();
   await sleep(300);
   assert.equal(await calls(), last);
+  await watcher.end();
 
   const viewer = await view();
   await viewer.until((text) => text.includes('retry:'));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { LaneWindow, type Entry } from '../../src/delivery/lane-window.ts';
 import type { DeliverableEvent } from '../../src/destinations/definition.ts';
 import { userKeyOf } from '../../src/lib/ids.ts';
@@ -135,6 +135,6 @@ test('an empty window moves to the upper bound of a feed that was read to its en
   assert.equal(window.isIdle, false);
   const progress = window.progress(false);
   assert.equal(progress?.to, 90);
-  window.confirm(progress as NonNullable<typeof progress>);
+  window.confirm(progress);
   assert.equal(window.isIdle, true);
 });

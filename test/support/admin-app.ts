@@ -1,6 +1,7 @@
 /**
  * The admin API over a database of its own, spoken to through `Request`s: the real routes, errors and verbs.
- * Its one destination type has what types can have: a plain setting, an address, a secret, a generated one.
+ * Beside the real destination types there is one that has what types can have: a plain setting, an address, a
+ * secret, a generated one, and every kind of warning before a replay.
  */
 import { Hono } from 'hono';
 import { createDocs } from '../../src/admin/docs.ts';
@@ -10,12 +11,11 @@ import { createSealer, createSecretReader } from '../../src/config/secrets.ts';
 import { openPool, type Sql } from '../../src/db/client.ts';
 import { eventMessage, streamEvents } from '../../src/debugger/server-sent-events.ts';
 import { createTail, type Tail } from '../../src/debugger/tail.ts';
-import type { Catalogue, DestinationType } from '../../src/destinations/catalogue.ts';
+import { loadDestinations } from '../../src/destinations/catalogue.ts';
 import { defineDestination } from '../../src/destinations/definition.ts';
 import { createErrorHandler } from '../../src/http/errors.ts';
 import { AppError } from '../../src/lib/errors.ts';
 import { createLog } from '../../src/lib/log.ts';
-import { compileSchema } from '../../src/validation/compile.ts';
 import { createTestDatabase } from './database.ts';
 
 export const adminToken = 'rpt_token-of-the-tests';
@@ -56,7 +56,7 @@ const settingsSchema = {
   },
 };
 
-export const probe: DestinationType = {
+const probe = {
   definition: defineDestination({
     slug: 'probe',
     name: 'Probe',
@@ -77,10 +77,7 @@ export const probe: DestinationType = {
     send: (events) => Promise.resolve(events.map(() => ({ kind: 'delivered' as const }))),
   }),
   settingsSchema,
-  validateSettings: compileSchema(settingsSchema, 'probe'),
 };
-
-const catalogue: Catalogue = { get: (slug) => (slug === 'probe' ? probe : undefined), list: () => [probe] };
 
 export async function createAdminApp(): Promise<AdminApp> {
   const database = await createTestDatabase();
@@ -96,7 +93,7 @@ export async function createAdminApp(): Promise<AdminApp> {
   const adminApi = createAdminApi({
     sql,
     adminToken,
-    catalogue,
+    catalogue: await loadDestinations({ extra: [probe] }),
     sealer,
     readSecret: createSecretReader({ sealer, readEnvironment: (name) => environment.get(name) }),
     checkDestinationUrl: (url) =>
