@@ -63,7 +63,11 @@ async function isBehind(client: postgres.Sql): Promise<boolean> {
  */
 function applyInChild(databaseUrl: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(new URL('apply-migrations.ts', import.meta.url)), { stdio: 'inherit' });
+    // execArgv: under `node --test` the child would otherwise be another run of all the tests.
+    const child = fork(fileURLToPath(new URL('apply-migrations.ts', import.meta.url)), {
+      stdio: 'inherit',
+      execArgv: [],
+    });
     let answer: ApplyAnswer = { problem: 'The migration process ended early.' };
     child.on('message', (message) => (answer = message as ApplyAnswer));
     child.on('error', reject);

@@ -7,6 +7,10 @@ import { STATUS_CODES } from 'node:http';
 import type { DestinationResponse, Outcome } from './definition.ts';
 
 const longestRetryAfterMs = 3_600_000;
+/** Being told when to come back uses up no try: without a floor, `Retry-After: 0` would be a tight loop without end. */
+const shortestRetryAfterMs = 1_000;
+/** The dates of RFC 9110 that name their zone. Date.parse alone takes nearly any text with a number for a date. */
+const httpDate = /^[A-Z][a-z]{2,8}, .* GMT$/;
 /** Client errors that say "later", not "never". */
 const temporary = new Set([408, 423, 425, 429]);
 
@@ -18,7 +22,8 @@ const temporary = new Set([408, 423, 425, 429]);
 export function outcomeOfResponse(response: DestinationResponse, now: number): Outcome {
   const { status } = response;
   if (status >= 200 && status < 300) return { kind: 'delivered', status };
-  const reason = `The endpoint answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd() + '.';
+  const note = status >= 300 && status < 400 ? '; redirects are not followed.' : '.';
+  const reason = `The endpoint answered ${`${status} ${STATUS_CODES[status] ?? ''}`.trimEnd()}${note}`;
   if (status >= 400 && status < 500 && !temporary.has(status)) {
     const whole = status === 401 || status === 403 ? 'pause' : status === 410 ? 'disable' : null;
     return {
@@ -34,12 +39,16 @@ export function outcomeOfResponse(response: DestinationResponse, now: number): O
   return { kind: 'retry', reason, status, ...(retryAfterMs !== null && { retryAfterMs }) };
 }
 
-/** Retry-After in milliseconds, at most an hour; null when absent, negative or rubbish. */
+/** Retry-After in milliseconds, a second to an hour; null when absent, negative, past or rubbish. */
 export function parseRetryAfter(text: string | undefined, now: number): number | null {
   if (text === undefined) return null;
   const trimmed = text.trim();
-  if (/^\d+(\.\d+)?$/.test(trimmed)) return Math.min(longestRetryAfterMs, Math.ceil(Number(trimmed) * 1_000));
-  // A date has letters; Date.parse would take "-1" for a year.
-  const at = /[a-z]/i.test(trimmed) ? Date.parse(trimmed) : NaN;
-  return Number.isNaN(at) || at < now ? null : Math.min(longestRetryAfterMs, at - now);
+  const isSeconds = /^\d+(\.\d+)?$/.test(trimmed);
+  const waitMs = isSeconds
+    ? Number(trimmed) * 1_000
+    : httpDate.test(trimmed)
+      ? Date.parse(trimmed) - now
+      : NaN;
+  if (!(waitMs >= 0)) return null;
+  return Math.min(longestRetryAfterMs, Math.max(shortestRetryAfterMs, Math.ceil(waitMs)));
 }

@@ -2,7 +2,7 @@
  * Finds the destination types: every file of this folder that is not part of the contract, paired with the
  * settings schema of the same slug. Adding a type edits nothing here; a file without its partner stops the start.
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { compileSchema, type Validator } from '../validation/compile.ts';
 import type { DestinationDefinition } from './definition.ts';
 
@@ -57,10 +57,16 @@ async function loadType(slug: string): Promise<DestinationType> {
   if (file.default?.slug !== slug) {
     throw new Error(`src/destinations/${slug}.ts: expected a default export with the slug "${slug}".`);
   }
-  const schema = await readFile(new URL(`${slug}.json`, schemaFolder), 'utf8').catch((cause: unknown) => {
-    throw new Error(`src/destinations/${slug}.ts has no schemas/destination/${slug}.json.`, { cause });
-  });
-  return typeOf(file.default, JSON.parse(schema) as Record<string, unknown>);
+  const schema = new URL(`${slug}.json`, schemaFolder).href;
+  // By import, so that loading again gives the same object: ajv refuses a second one with the same $id.
+  const { default: settingsSchema } = (await import(schema, { with: { type: 'json' } }).catch(
+    (cause: unknown) => {
+      throw new Error(`src/destinations/${slug}.ts has no readable schemas/destination/${slug}.json.`, {
+        cause,
+      });
+    },
+  )) as { default: Record<string, unknown> };
+  return typeOf(file.default, settingsSchema);
 }
 
 function typeOf(

@@ -3,7 +3,7 @@
  * (github.com/standard-webhooks/standard-webhooks, spec/standard-webhooks.md, read 2026-11). The id stays over
  * retries and replays, the timestamp is the attempt's, so that a receiver may refuse old signatures.
  */
-import { createHmac } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import { outcomeOfResponse } from './answers.ts';
 import { defineDestination } from './definition.ts';
 
@@ -17,8 +17,11 @@ interface WebhookSettings {
 const secretPrefix = 'whsec_';
 const defaultTimeoutSeconds = 15;
 
-/** The decoded key, once per settings object: settings live as long as the worker's view of the destination. */
-const keys = new WeakMap<object, Buffer>();
+/**
+ * The key, once per settings object: settings live as long as the worker's view of the destination. A KeyObject,
+ * because given the bytes createHmac makes one for each call: 16 to 28 us instead of 3 to 4.
+ */
+const keys = new WeakMap<object, KeyObject>();
 
 export default defineDestination({
   slug: 'webhook',
@@ -75,14 +78,14 @@ export function webhookId(messageId: string): string {
   return /^[\w-]+$/.test(messageId) ? messageId : encodeURIComponent(messageId).replaceAll('.', '%2E');
 }
 
-function sign(key: Buffer, text: string): string {
+function sign(key: KeyObject, text: string): string {
   return `v1,${createHmac('sha256', key).update(text).digest('base64')}`;
 }
 
-function keyOf(settings: WebhookSettings): Buffer {
+function keyOf(settings: WebhookSettings): KeyObject {
   let key = keys.get(settings);
   if (key === undefined) {
-    key = Buffer.from(settings.secret.slice(secretPrefix.length), 'base64');
+    key = createSecretKey(settings.secret.slice(secretPrefix.length), 'base64');
     keys.set(settings, key);
   }
   return key;

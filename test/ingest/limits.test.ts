@@ -5,7 +5,7 @@ import * as limits from '../../src/ingest/limits.ts';
 
 test('docs/limits.md names every limit with its number', async () => {
   const page = await readFile(new URL('../../docs/limits.md', import.meta.url), 'utf8');
-  const documented = [...page.matchAll(/^\| `(\w+)` \| (\d+) /gm)].map(([, name, value]) => [
+  const documented = [...page.matchAll(/^\| `(\w+)` +\| (\d+) /gm)].map(([, name, value]) => [
     name,
     Number(value),
   ]);
