@@ -37,6 +37,8 @@ export interface ServeOptions {
   readonly databaseUrl: string;
   readonly installation: Installation;
   readonly log: Log;
+  /** The destination types; those of src/destinations unless a benchmark adds its own. */
+  readonly catalogue?: Catalogue;
 }
 
 export interface RunningServer {
@@ -69,7 +71,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const sealer = createSealer(installation.secretKey);
   const shared: Shared = {
     ...options,
-    catalogue: await loadDestinations(),
+    catalogue: options.catalogue ?? (await loadDestinations()),
     readSecret: createSecretReader({ sealer, readEnvironment }),
   };
   const worker = config.role === 'api' ? null : await startWorker(shared);
@@ -113,7 +115,7 @@ async function startWorker(shared: Shared): Promise<Worker> {
     log,
     catalogue: shared.catalogue,
     readSecret: shared.readSecret,
-    request: (request) => requester.request(request),
+    request: requester.request,
   });
   const jobs = await startJobs({
     databaseUrl,
