@@ -29,6 +29,7 @@ import { toError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { createWaker } from '../routing/wake.ts';
 import { loadEventSchemas } from '../validation/catalogue.ts';
+import { keepHeapSmall } from './heap.ts';
 import type { Installation } from './installation.ts';
 
 export interface ServeOptions {
@@ -67,6 +68,7 @@ interface Worker extends Part {
  * @throws when a schema or destination file is wrong, the database does not answer, or the port is taken.
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
+  keepHeapSmall();
   const { config, installation } = options;
   const sealer = createSealer(installation.secretKey);
   const shared: Shared = {

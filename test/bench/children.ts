@@ -84,8 +84,8 @@ export function serveParent(handle: (request: Record<string, unknown>) => Promis
 }
 
 /** In a child: what it was started with. */
-export function childArgument<Argument>(): Argument {
-  return JSON.parse(process.argv[2] ?? '{}') as Argument;
+export function childArgument(): unknown {
+  return JSON.parse(process.argv[2] ?? '{}');
 }
 
 export function freePort(): Promise<number> {

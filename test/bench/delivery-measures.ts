@@ -18,7 +18,7 @@ export async function deliveryMeasures(bench: Bench): Promise<Row[]> {
   if (bench.wants('failing')) rows.push(await withFailingUsers(backlog));
   if (bench.wants('slow')) rows.push(await slowReceiver(backlog));
   if (bench.wants('replay')) rows.push(await replay(backlog));
-  bench.memory(await worker.peakBytes());
+  bench.memory('delivering', await worker.peakBytes());
   await worker.stop();
   await backlog.sql.end();
   if (bench.wants('users')) rows.push(await fewAndManyUsers(bench));
@@ -136,7 +136,7 @@ async function fewAndManyUsers(bench: Bench): Promise<Row> {
     many: async () => perSecond(await deliverBacklog(many, 'bench-noop')),
   });
   for (const worker of workers) {
-    bench.memory(await worker.peakBytes());
+    bench.memory('delivering to few or many users', await worker.peakBytes());
     await worker.stop();
   }
   await Promise.all([few.sql.end(), many.sql.end()]);

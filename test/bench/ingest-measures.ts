@@ -25,7 +25,7 @@ export async function ingestMeasures(bench: Bench): Promise<Row[]> {
     rows.push(row.row);
   }
   if (bench.wants('single')) rows.push(await singles(load, port));
-  bench.memory(await api.peakBytes());
+  bench.memory('accepting', await api.peakBytes());
   await api.stop();
   if (bench.wants('both')) rows.push(...(await bothAtOnce(bench, load, perSecond)));
   await load.stop();
@@ -112,7 +112,7 @@ async function bothAtOnce(bench: Bench, load: Child, perSecond: number): Promise
   running = false;
   await watching;
   note(`lag while ${count(rate)} events/s come in: ${lags.join(', ')}`);
-  bench.memory(await server.peakBytes());
+  bench.memory('both at once', await server.peakBytes());
   await sql.end();
   await server.stop();
   const [early, late] = [lags.slice(4, 12), lags.slice(-8)].map(

@@ -19,7 +19,7 @@ export interface LoadResult {
   readonly latenciesMs: { readonly p50: number; readonly p99: number; readonly max: number };
 }
 
-const { name } = childArgument<{ name: string }>();
+const { name } = childArgument() as { name: string };
 const authorization = `Basic ${Buffer.from('key-of-the-benchmark:').toString('base64')}`;
 const headers = { authorization, 'content-type': 'application/json' };
 let made = 0;

@@ -2,7 +2,7 @@
 import { createServer } from 'node:http';
 import { childArgument, serveParent } from './children.ts';
 
-const { port } = childArgument<{ port: number }>();
+const { port } = childArgument() as { port: number };
 let received = 0;
 const server = createServer((request, response) => {
   request.resume();

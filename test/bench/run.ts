@@ -15,7 +15,7 @@ export interface Bench {
   /** Whether a measure was asked for. */
   wants(name: string): boolean;
   /** Remembers the highest memory of a Repeater process. */
-  memory(bytes: number): void;
+  memory(what: string, bytes: number): void;
 }
 
 const words = process.argv.slice(2);
@@ -27,7 +27,10 @@ let peak = 0;
 const bench: Bench = {
   serverUrl: embedded.url,
   wants: (name) => words.length === 0 || words.some((word) => name.includes(word)),
-  memory: (bytes) => (peak = Math.max(peak, bytes)),
+  memory(what, bytes) {
+    note(`memory, ${what}: ${Math.round(bytes / 1_048_576)} MB`);
+    peak = Math.max(peak, bytes);
+  },
 };
 const rows: Row[] = [];
 try {

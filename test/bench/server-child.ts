@@ -11,7 +11,7 @@ import { createLog } from '../../src/lib/log.ts';
 import { benchTypes } from './bench-destinations.ts';
 import { childArgument, serveParent } from './children.ts';
 
-const { databaseUrl, role, port } = childArgument<{ databaseUrl: string; role: string; port: number }>();
+const { databaseUrl, role, port } = childArgument() as { databaseUrl: string; role: string; port: number };
 const config = loadConfig({
   environment: {
     DATABASE_URL: databaseUrl,

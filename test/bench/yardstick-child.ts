@@ -12,7 +12,7 @@ import { take } from './bench-destinations.ts';
 import { childArgument, serveParent } from './children.ts';
 import { eventText } from './sample-events.ts';
 
-const { databaseUrl, port } = childArgument<{ databaseUrl?: string; port?: number }>();
+const { databaseUrl, port } = childArgument() as { databaseUrl?: string; port?: number };
 const sql = databaseUrl === undefined ? null : postgres(databaseUrl, { max: 1, onnotice: () => {} });
 const requester = createRequester({ allowPrivateAddresses: true });
 
@@ -44,7 +44,7 @@ async function* readAll(): AsyncGenerator<StoredEvent[]> {
       .values();
     if (rows.length === 0) return;
     const events = rows.map((row) => new StoredEvent(row as unknown as StoredRow));
-    after = Number((events.at(-1) as StoredEvent).position);
+    after = (events.at(-1) as StoredEvent).position;
     yield events;
   }
 }
