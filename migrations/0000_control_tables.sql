@@ -51,6 +51,7 @@ CREATE TABLE "warehouse"."events" (
 	"user_key" text NOT NULL,
 	"message_id" text NOT NULL,
 	"marks" text[],
+	"barriers" jsonb,
 	"payload" jsonb NOT NULL,
 	CONSTRAINT "events_lane_id_received_at_pk" PRIMARY KEY("lane","id","received_at")
 ) PARTITION BY RANGE ("received_at");
@@ -64,6 +65,7 @@ CREATE TABLE "repeater"."feed_lanes" (
 	"lease_owner" text,
 	"lease_until" timestamp with time zone,
 	"parked_version" integer DEFAULT 0 NOT NULL,
+	"revision" bigint DEFAULT 0 NOT NULL,
 	"delivered" bigint DEFAULT 0 NOT NULL,
 	"dead" bigint DEFAULT 0 NOT NULL,
 	"filtered" bigint DEFAULT 0 NOT NULL,
@@ -110,6 +112,15 @@ CREATE TABLE "repeater"."parked_users" (
 	"lease_owner" text,
 	"lease_until" timestamp with time zone,
 	CONSTRAINT "parked_users_feed_id_user_key_pk" PRIMARY KEY("feed_id","user_key")
+);
+--> statement-breakpoint
+CREATE TABLE "warehouse"."identities" (
+	"anonymous_id" text PRIMARY KEY NOT NULL,
+	"user_id" text NOT NULL,
+	"user_key" text NOT NULL,
+	"lane" smallint NOT NULL,
+	"position" bigint NOT NULL,
+	"identified_at" timestamp with time zone NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE "warehouse"."rejected_events" (
@@ -160,7 +171,8 @@ CREATE INDEX "events_user_key_idx" ON "warehouse"."events" USING btree ("user_ke
 CREATE INDEX "events_message_idx" ON "warehouse"."events" USING btree (hashtextextended("message_id", "source_id"::bigint));--> statement-breakpoint
 CREATE INDEX "events_id_brin" ON "warehouse"."events" USING brin ("id");--> statement-breakpoint
 CREATE INDEX "feeds_destination_idx" ON "repeater"."feeds" USING btree ("destination_id");--> statement-breakpoint
+CREATE INDEX "identities_user_idx" ON "warehouse"."identities" USING btree ("user_id");--> statement-breakpoint
 CREATE INDEX "parked_users_lane_idx" ON "repeater"."parked_users" USING btree ("feed_id","lane");--> statement-breakpoint
-CREATE INDEX "parked_users_due_idx" ON "repeater"."parked_users" USING btree ("next_attempt_at");--> statement-breakpoint
+CREATE INDEX "parked_users_due_idx" ON "repeater"."parked_users" USING btree ("feed_id","next_attempt_at");--> statement-breakpoint
 CREATE INDEX "rejected_events_received_at_idx" ON "warehouse"."rejected_events" USING btree ("received_at");--> statement-breakpoint
 CREATE UNIQUE INDEX "sources_name_key" ON "repeater"."sources" USING btree ("name");

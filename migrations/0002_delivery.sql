@@ -3,10 +3,20 @@
 --
 -- repeater.feed_lanes is the truth about a lane: its cursor and who has it (a lease, by this server's
 -- clock). repeater.parked_users is the truth about a waiting user. A graphile-worker job only wakes.
--- Locks are always taken in the order feed_lanes, parked_users, jobs, and rows in key order.
+-- Locks are always taken in the order turn, feed_lanes, parked_users, jobs, and rows in key order.
+
+-- Whether some worker has a lane or a parked user of a feed.
+create function repeater.has_leases(p_feed_id integer) returns boolean
+language sql stable
+as $$
+  select exists (select from repeater.feed_lanes l where l.feed_id = p_feed_id and l.lease_until > clock_timestamp())
+    or exists (select from repeater.parked_users p where p.feed_id = p_feed_id and p.lease_until > clock_timestamp())
+$$;
+--> statement-breakpoint
 
 -- Whether a feed may send now. A before-live replay holds its destination's live feed from its start to
--- its end, and itself waits until no worker has a lane or a user of the live feed any more.
+-- its end (a cancelled one until its last worker has let go), and itself waits until no worker has a lane
+-- or a user of the live feed any more.
 create function repeater.is_deliverable(p_feed_id integer) returns boolean
 language sql stable
 as $$
@@ -18,16 +28,35 @@ as $$
       and d.enabled and d.paused_at is null and d.deleted_at is null
       and not (f.kind = 'live' and exists (
         select from repeater.feeds r
-        where r.destination_id = f.destination_id and r.kind = 'replay'
-          and r."order" = 'before-live' and r.state in ('running', 'paused')))
+        where r.destination_id = f.destination_id and r.kind = 'replay' and r."order" = 'before-live'
+          and (r.state in ('running', 'paused')
+            -- No call lasts longer; older replays need not be looked at.
+            or r.finished_at > clock_timestamp() - interval '5 minutes' and repeater.has_leases(r.id))))
       and not (f.kind = 'replay' and f."order" = 'before-live' and exists (
         select from repeater.feeds l
-        where l.destination_id = f.destination_id and l.kind = 'live'
-          and (exists (select from repeater.feed_lanes fl
-                       where fl.feed_id = l.id and fl.lease_until > clock_timestamp())
-            or exists (select from repeater.parked_users pu
-                       where pu.feed_id = l.id and pu.lease_until > clock_timestamp()))))
+        where l.destination_id = f.destination_id and l.kind = 'live' and repeater.has_leases(l.id)))
   )
+$$;
+--> statement-breakpoint
+
+-- Comes before asking is_deliverable to take a lease of the feed. A live feed and a before-live replay each
+-- look for leases of the other; two that look at the same moment would both see none and both begin.
+create function repeater.lock_turn(p_feed_id integer) returns void
+language plpgsql
+as $$
+declare
+  v_destination_id integer;
+  v_kind text;
+  v_order text;
+begin
+  select f.destination_id, f.kind, f."order" into v_destination_id, v_kind, v_order
+  from repeater.feeds f where f.id = p_feed_id;
+  if v_kind = 'live' then
+    perform pg_advisory_xact_lock_shared(727001004, v_destination_id);
+  elsif v_order = 'before-live' then
+    perform pg_advisory_xact_lock(727001004, v_destination_id);
+  end if;
+end
 $$;
 --> statement-breakpoint
 
@@ -95,18 +124,25 @@ $$;
 -- Takes the lease of a lane for a worker; no row when another has it, the lane sleeps or the feed may
 -- not send. `waiting` are the keys of its parked users.
 create function repeater.take_lane(p_feed_id integer, p_lane smallint, p_owner text, p_lease interval)
-returns table (cursor bigint, ended_above bigint[], parked_version integer, waiting text[])
+returns table (cursor bigint, ended_above bigint[], parked_version integer, revision bigint, waiting text[])
 language plpgsql
 as $$
 #variable_conflict use_column
 begin
+  perform repeater.lock_turn(p_feed_id);
+  -- The row's lock comes first: whoever had the lane may just be parking a user, and a statement that has
+  -- waited for that goes on with what it saw of parked_users before.
+  perform from repeater.feed_lanes l
+  where l.feed_id = p_feed_id and l.lane = p_lane and l.awake
+    and (l.lease_until is null or l.lease_until < clock_timestamp())
+  for update;
+  if not found then return; end if;
   return query
   update repeater.feed_lanes l
   set lease_owner = p_owner, lease_until = clock_timestamp() + p_lease
-  where l.feed_id = p_feed_id and l.lane = p_lane and l.awake
-    and (l.lease_until is null or l.lease_until < clock_timestamp())
+  where l.feed_id = p_feed_id and l.lane = p_lane
     and repeater.is_deliverable(p_feed_id)
-  returning l.cursor, l.ended_above, l.parked_version, (
+  returning l.cursor, l.ended_above, l.parked_version, l.revision, (
     select coalesce(array_agg(p.user_key), '{}') from repeater.parked_users p
     where p.feed_id = p_feed_id and p.lane = p_lane);
 end
@@ -115,8 +151,9 @@ $$;
 
 -- Writes the progress of many lanes, each all or nothing, and renews their leases.
 --
--- A lane is `lost` when its lease has another owner or its cursor is not where this owner left it: a
--- worker that was cut off writes nothing. It is `unparked` when its new cursor would pass events skipped
+-- A lane is `lost` when its lease has another owner or it is not as this owner left it: a worker that was
+-- cut off writes nothing. A report that has been written already, its answer got lost, is not written again
+-- and is `moved` as it was then. A lane is `unparked` when its new cursor would pass events skipped
 -- for a user who meanwhile is no longer parked: nothing is written, and the worker takes these events
 -- back from `waiting`, the users parked now. Else it is `moved`.
 --
@@ -126,7 +163,7 @@ $$;
 --   deads: {n, position, userKey, status, error, response, attempts}
 create function repeater.advance_lanes(
   p_feed_ids integer[], p_lanes smallint[], p_owners text[], p_from bigint[], p_to bigint[],
-  p_ended_above text[], p_versions integer[], p_delivered integer[], p_dead integer[], p_filtered integer[],
+  p_ended_above text[], p_versions integer[], p_revisions bigint[], p_delivered integer[], p_dead integer[], p_filtered integer[],
   p_skips json, p_parks json, p_deads json, p_lease interval
 ) returns table (n integer, result text, version integer, waiting text[])
 language plpgsql
@@ -134,21 +171,23 @@ as $$
 #variable_conflict use_column
 declare
   v_moved integer[];
+  v_repeated integer[];
   v_unparked integer[] := '{}';
   v_parked_feeds integer[];
   v_parked_keys text[];
 begin
   -- The lock comes first: what is read after it is what holds when the cursor moves.
-  select array_agg(t.n::integer) into v_moved
+  select coalesce(array_agg(t.n) filter (where t.cursor = t.from_position), '{}'),
+         coalesce(array_agg(t.n) filter (where t.written = t.revision + 1), '{}')
+    into v_moved, v_repeated
   from (
-    select i.n
-    from unnest(p_feed_ids, p_lanes, p_owners, p_from) with ordinality as i (feed_id, lane, owner, from_position, n)
-    join repeater.feed_lanes l on l.feed_id = i.feed_id and l.lane = i.lane
-      and l.lease_owner = i.owner and l.cursor = i.from_position
+    select i.n::integer, i.from_position, i.revision, l.cursor, l.revision as written
+    from unnest(p_feed_ids, p_lanes, p_owners, p_from, p_revisions) with ordinality
+      as i (feed_id, lane, owner, from_position, revision, n)
+    join repeater.feed_lanes l on l.feed_id = i.feed_id and l.lane = i.lane and l.lease_owner = i.owner
     order by l.feed_id, l.lane
     for update of l
   ) t;
-  v_moved := coalesce(v_moved, '{}');
 
   if p_skips is not null then
     select coalesce(array_agg(distinct s.n), '{}') into v_unparked
@@ -162,6 +201,7 @@ begin
   set cursor = p_to[i.n],
       ended_above = p_ended_above[i.n]::bigint[],
       lease_until = clock_timestamp() + p_lease,
+      revision = l.revision + 1,
       delivered = l.delivered + p_delivered[i.n],
       dead = l.dead + p_dead[i.n],
       filtered = l.filtered + p_filtered[i.n]
@@ -201,7 +241,7 @@ begin
 
   return query
   select i.n::integer,
-    case when i.n = any(v_moved) then 'moved' when i.n = any(v_unparked) then 'unparked' else 'lost' end,
+    case when i.n = any(v_moved || v_repeated) then 'moved' when i.n = any(v_unparked) then 'unparked' else 'lost' end,
     l.parked_version,
     case when l.parked_version <> i.version or i.n = any(v_unparked) then (
       select coalesce(array_agg(p.user_key), '{}') from repeater.parked_users p
@@ -269,11 +309,35 @@ as $$
 $$;
 --> statement-breakpoint
 
+-- How far the users are that others wait for, one answer a barrier: `passed` when every event of the user up to the
+-- position has ended, `parked` when it waits for its own retry, else `open`. One statement, so that a cursor that
+-- passes a user's events and the user's parking are seen together.
+create function repeater.look_at_barriers(p_feed_id integer, p_user_keys text[], p_lanes smallint[], p_positions bigint[])
+returns table (n integer, state text)
+language sql stable
+as $$
+  select b.n::integer, case
+    when exists (
+      select from repeater.parked_users p
+      where p.feed_id = p_feed_id and p.user_key = b.user_key and p.from_position <= b.position) then 'parked'
+    when l.cursor >= b.position or not exists (
+      select from warehouse.events e
+      where e.user_key = b.user_key and e.id > l.cursor and e.id <= b.position and e.id <> all(l.ended_above)) then 'passed'
+    else 'open' end
+  from unnest(p_user_keys, p_lanes, p_positions) with ordinality as b (user_key, lane, position, n)
+    join repeater.feed_lanes l on l.feed_id = p_feed_id and l.lane = b.lane
+$$;
+--> statement-breakpoint
+
 -- Takes a parked user for a worker; no row when another has it, it is not due or the feed may not send.
 create function repeater.take_user(p_feed_id integer, p_user_key text, p_owner text, p_lease interval)
 returns table (lane smallint, from_position bigint, attempts integer, failing_ms double precision)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+  perform repeater.lock_turn(p_feed_id);
+  return query
   update repeater.parked_users p
   set lease_owner = p_owner, lease_until = clock_timestamp() + p_lease
   where p.feed_id = p_feed_id and p.user_key = p_user_key and p.state = 'retry'
@@ -282,7 +346,8 @@ as $$
     and (p.lease_until is null or p.lease_until < clock_timestamp())
     and repeater.is_deliverable(p_feed_id)
   returning p.lane, p.from_position, p.attempts,
-    coalesce(extract(epoch from clock_timestamp() - p.first_failed_at) * 1000, 0)
+    coalesce(extract(epoch from clock_timestamp() - p.first_failed_at) * 1000, 0)::double precision;
+end
 $$;
 --> statement-breakpoint
 
@@ -310,8 +375,9 @@ begin
   set from_position = p_next,
       attempts = coalesce((p_failure->>'attempts')::integer, 0),
       state = case when (p_failure->>'blocked')::boolean then 'blocked' else 'retry' end,
+      -- Waiting for others, or until the time a destination named, is not failing.
       first_failed_at = case
-        when p_failure is null then null
+        when p_failure is null or (p_failure->>'attempts')::integer = 0 then null
         when p.from_position = p_next then coalesce(p.first_failed_at, clock_timestamp())
         else clock_timestamp() end,
       next_attempt_at = clock_timestamp() + coalesce((p_failure->>'delayMs')::double precision, 0) * interval '1 millisecond',
@@ -450,6 +516,7 @@ language plpgsql
 set enable_seqscan = off
 as $$
 declare
+  v_open integer[];
   v_feed_ids integer[];
   v_lanes smallint[];
   v_user_feeds integer[];
@@ -457,6 +524,9 @@ declare
 begin
   if not pg_try_advisory_xact_lock(727001003) then return null; end if;
   perform repeater.finish_replays();
+  -- First of all: whatever belongs to a feed that may not send must not crowd out what could be woken.
+  select coalesce(array_agg(f.id), '{}') into v_open
+  from repeater.feeds f where f.state = 'running' and repeater.is_deliverable(f.id);
 
   with heads as (
     select g.lane::smallint as lane, (
@@ -469,7 +539,7 @@ begin
     from repeater.feed_lanes l
     join repeater.feeds f on f.id = l.feed_id
     left join heads h on h.lane = l.lane
-    where f.state = 'running'
+    where f.id = any(v_open)
       and (l.lease_until is null or l.lease_until < clock_timestamp())
       and case when f.kind = 'live' then l.awake or h.head > l.cursor else l.cursor < f.to_position end
     order by l.feed_id, l.lane
@@ -479,19 +549,23 @@ begin
     from idle i where l.feed_id = i.feed_id and l.lane = i.lane
     returning l.feed_id, l.lane
   )
-  select array_agg(w.feed_id), array_agg(w.lane) into v_feed_ids, v_lanes
-  from woken w where repeater.is_deliverable(w.feed_id);
+  select array_agg(w.feed_id), array_agg(w.lane) into v_feed_ids, v_lanes from woken w;
   if v_feed_ids is not null then perform repeater.add_lane_jobs(v_feed_ids, v_lanes); end if;
 
   select array_agg(p.feed_id), array_agg(p.user_key) into v_user_feeds, v_user_keys
-  from (
+  from unnest(v_open) as o (feed_id), lateral (
     select p.feed_id, p.user_key from repeater.parked_users p
-    where p.state = 'retry' and p.next_attempt_at < clock_timestamp() - interval '1 second'
+    where p.feed_id = o.feed_id and p.state = 'retry'
+      and p.next_attempt_at < clock_timestamp() - interval '1 second'
       and (p.lease_until is null or p.lease_until < clock_timestamp())
     order by p.next_attempt_at limit 1000
-  ) p
-  where repeater.is_deliverable(p.feed_id);
+  ) p;
   if v_user_feeds is not null then perform repeater.add_user_jobs(v_user_feeds, v_user_keys); end if;
+
+  -- What the workers of a cancelled feed still parked before they heard of it.
+  delete from repeater.parked_users p using repeater.feeds f
+  where f.id = p.feed_id and f.state = 'cancelled' and f.finished_at > clock_timestamp() - interval '1 hour'
+    and (p.lease_until is null or p.lease_until < clock_timestamp());
 
   -- Workers that went silent: graphile-worker itself would keep their jobs locked for four hours.
   with gone as (

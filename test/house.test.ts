@@ -1,10 +1,10 @@
 /**
  * The import rules of the house (.dependency-cruiser.json) hold, and the checker is not blind: with a compiler
- * it does not know it sees no module at all and reports success.
+ * it does not know it sees no module at all and reports success. The documents about the house are not stale.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { access, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -79,6 +79,28 @@ test('the checker finds imports that are planted', async (context) => {
       `${rule} did not find ${file}: ${JSON.stringify(summary.violations.map((found) => [found.rule.name, found.from]))}`,
     );
   }
+});
+
+test('CONTRIBUTING.md says what each folder of src does', async () => {
+  const text = await readFile(join(project, 'CONTRIBUTING.md'), 'utf8');
+  const entries = await readdir(join(project, 'src'), { withFileTypes: true });
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  const told = [...text.matchAll(/^\| `([a-z]+)` +\|/gm)].map(([, name]) => name);
+  assert.deepEqual(new Set(told), new Set(folders));
+});
+
+test('links between the documents lead to files', async () => {
+  const docs = (await readdir(join(project, 'docs'))).filter((name) => name.endsWith('.md'));
+  const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...docs.map((name) => `docs/${name}`)];
+  let links = 0;
+  for (const page of pages) {
+    const text = await readFile(join(project, page), 'utf8');
+    for (const [, target = ''] of text.matchAll(/\]\((?!\w+:)([^)#]+)/g)) {
+      links++;
+      await access(join(project, dirname(page), target));
+    }
+  }
+  assert.ok(links > 10, `${links} links`);
 });
 
 async function copyProject(context: TestContext): Promise<string> {

@@ -13,6 +13,7 @@ import { openFeed, setFeedState, wakeDestination } from '../routing/feeds.ts';
 import { nextCursor, parseCursor } from './cursor.ts';
 import * as inward from './destination-settings.ts';
 import type { DestinationChange, NewDestination, Page } from './input.ts';
+import { invalidRequest } from './validated.ts';
 
 export interface DestinationDeps extends inward.SettingsDeps {
   readonly sql: Sql;
@@ -59,10 +60,8 @@ export async function createDestination(deps: DestinationDeps, input: NewDestina
   const type = deps.catalogue.get(input.type);
   if (!type) {
     const known = deps.catalogue.list().map((each) => each.definition.slug);
-    throw new AppError('invalid_request', {
-      message: `type: there is no destination type "${input.type}".`,
-      details: [{ field: 'type', expected: `one of ${known.join(', ')}`, got: input.type }],
-    });
+    const got = JSON.stringify(input.type);
+    throw invalidRequest([{ field: 'type', expected: `one of ${known.join(', ')}`, got }]);
   }
   const { settings, generated } = inward.completeSettings(type, input.settings);
   await inward.checkSettings(deps, type, settings);

@@ -113,9 +113,11 @@ function present(value: Buffer | null, type: number): unknown {
 }
 
 function queryFailed(error: InstanceType<Sql['PostgresError']>): AppError {
-  const { message, code, detail, hint, position } = error;
+  const { code, detail, hint, position } = error;
+  // The protocol's words for what a person calls a second statement.
+  const isSecond = error.message.startsWith('cannot insert multiple commands');
   return new AppError('query_failed', {
-    message,
+    message: isSecond ? 'query: expected one statement, got several.' : error.message,
     details: {
       sqlstate: code,
       ...(detail && { detail }),

@@ -3,7 +3,6 @@
  * of the routes are the contract of the console's and the CLI's client (`AdminApi`).
  */
 import { Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import { AppError } from '../lib/errors.ts';
 import { createProgressMeter } from '../replay/progress.ts';
 import { requireAdminToken } from './auth.ts';
@@ -20,21 +19,11 @@ export interface AdminDeps extends DestinationDeps, EventDeps {
   readonly adminToken: string;
 }
 
-/** Largest JSON body that the admin API reads. */
-const mostBodyBytes = 1024 * 1024;
-
 /** Makes the admin API, to be mounted at /admin by an app that answers AppErrors. */
 export function createAdminApi(deps: AdminDeps) {
   const shared = { ...deps, progress: createProgressMeter(), runQuery: createQueryRunner(deps.sql) };
-  const guarded = new Hono().use(requireAdminToken(deps.adminToken)).use(
-    bodyLimit({
-      maxSize: mostBodyBytes,
-      onError: () => {
-        throw new AppError('body_too_large', { message: 'The request body is larger than 1 MB.' });
-      },
-    }),
-  );
-  const routes = guarded
+  const routes = new Hono()
+    .use(requireAdminToken(deps.adminToken))
     .route('/sources', sourceRoutes(shared))
     .route('/destination-types', destinationTypeRoutes(shared))
     .route('/destinations', destinationRoutes(shared))

@@ -4,6 +4,7 @@ import { AppError } from '../lib/errors.ts';
 import { newWriteKey, publicId } from '../lib/ids.ts';
 import { nextCursor, parseCursor } from './cursor.ts';
 import type { NewSource, Page } from './input.ts';
+import { invalidRequest } from './validated.ts';
 
 interface WriteKey {
   readonly key: string;
@@ -95,10 +96,9 @@ export async function resolveSources(sql: Sql, field: string, given: readonly st
   for (const row of rows) if (!idOf.has(row.name)) idOf.set(row.name, row.id);
   const unknown = given.filter((text) => !idOf.has(text));
   if (unknown.length > 0) {
-    throw new AppError('invalid_request', {
-      message: `${field}: there is no source "${unknown[0]}".`,
-      details: unknown.map((text) => ({ field, expected: 'the id or name of a source', got: text })),
-    });
+    throw invalidRequest(
+      unknown.map((text) => ({ field, expected: 'the id or name of a source', got: JSON.stringify(text) })),
+    );
   }
   return given.map((text) => idOf.get(text) as number);
 }

@@ -18,9 +18,26 @@ type Valid<Target extends 'json' | 'query', S extends Shape> = MiddlewareHandler
 /** Shapes describe what is sent, before defaults; checks that JSON Schema cannot say are left out. */
 export const schemaOptions = { options: { typeMode: 'input', errorMode: 'ignore' } } as const;
 
+/** Largest JSON body that the admin API reads. */
+const mostBodyBytes = 1024 * 1024;
+
 /** The JSON body by its shape; `c.req.valid('json')` in the handler. */
 export function validBody<S extends Shape>(shape: S): Valid<'json', S> {
-  return described('json', shape, async (c) => parseJson(await c.req.text()));
+  return described('json', shape, async (c) => parseJson(await readText(c)));
+}
+
+/** Counts as it reads. (Hono's own limit wraps a request without Content-Length, and fails over a real socket.) */
+async function readText(c: Context): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of c.req.raw.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > mostBodyBytes) {
+      throw new AppError('body_too_large', { message: 'The request body is larger than 1 MB.' });
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** The query string by its shape; only the fields in `lists` may be repeated. */
@@ -79,8 +96,16 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem {
   }
   if (issue.received === 'undefined') return { field, expected: 'to be present', got: 'nothing' };
   const ownWords = !issue.message.startsWith('Invalid ');
-  const expected = ownWords ? issue.message : (issue.expected ?? issue.message);
-  return { field, expected, got: shorten(issue.received) };
+  const expected = ownWords ? issue.message : wordsOf(issue.expected ?? issue.message);
+  // Of a length valibot tells the number only.
+  const got = typeof issue.input === 'string' ? JSON.stringify(issue.input) : issue.received;
+  return { field, expected, got: shorten(got) };
+}
+
+/** `one of skip, block` where valibot says `("skip" | "block")`. */
+function wordsOf(expected: string): string {
+  const [, options] = /^\((".*")\)$/.exec(expected) ?? [];
+  return options === undefined ? expected : `one of ${options.replaceAll('"', '').replaceAll(' | ', ', ')}`;
 }
 
 function shorten(text: string): string {

@@ -5,7 +5,7 @@
  */
 import type { ClientConfig } from '../config/env.ts';
 import { ApiError, CommandError, UsageError } from './failure.ts';
-import { installationFilePath, readInstallationFile } from './installation-file.ts';
+import { type InstallationFile, installationFilePath, readInstallationFile } from './installation-file.ts';
 
 /** Values of a query string; undefined is left out, a list is repeated. */
 export type Query = Readonly<Record<string, string | number | readonly string[] | undefined>>;
@@ -46,7 +46,7 @@ export async function findServer(
   config: ClientConfig,
   options: { readonly url?: string | undefined; readonly token?: string | undefined } = {},
 ): Promise<ServerAddress> {
-  const file = await readInstallationFile(config.dataDir);
+  const file = await readFileOf(config.dataDir);
   const given = options.url === undefined ? config.repeaterUrl : parseUrl(options.url);
   const baseUrl = given ?? file.address ?? `http://127.0.0.1:${config.port || 8080}`;
   const belongs = given === null || given === file.address;
@@ -54,11 +54,22 @@ export async function findServer(
   if (token === undefined) {
     throw new CommandError(`There is no admin token for ${baseUrl}.`, {
       hint:
-        `Set ADMIN_TOKEN or give --token. (A server started with "npm start" leaves both its address and its\n` +
+        'Set ADMIN_TOKEN or give --token. (A server started with "npm start" leaves both its address and its ' +
         `token in ${installationFilePath(config.dataDir)}; another folder is named by DATA_DIR.)`,
     });
   }
   return { baseUrl, token };
+}
+
+/** What a server on this machine left; to a user who may not read it, nothing was left. */
+async function readFileOf(dataDir: string): Promise<InstallationFile> {
+  try {
+    return await readInstallationFile(dataDir);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'EACCES' || code === 'ENOTDIR') return {};
+    throw new CommandError(message, { cause });
+  }
 }
 
 function parseUrl(text: string): string {

@@ -11,13 +11,13 @@ import { addDestinationCommands } from './destinations.ts';
 import { addEventCommands } from './events.ts';
 import { addDeadLetterCommands, addParkedUserCommands } from './failed-deliveries.ts';
 import { ApiError, CommandError, UsageError } from './failure.ts';
-import { printable } from './printable.ts';
+import { printable, wrapWords } from './printable.ts';
 import { addReplayCommands } from './replays.ts';
 import { addServerCommands } from './server-commands.ts';
 import { addSourceCommands } from './sources.ts';
 import { addSqlCommand } from './sql.ts';
 import { addTailCommand } from './tail.ts';
-import { createTerminal, isReaderGone, type TerminalStreams } from './terminal.ts';
+import { createTerminal, isReaderGone, type Terminal, type TerminalStreams } from './terminal.ts';
 
 export interface CommandLineOptions {
   readonly streams: TerminalStreams;
@@ -65,6 +65,7 @@ export function createProgram(context: CommandContext): Command {
     .configureOutput({
       writeOut: (text) => void terminal.stdout.write(text),
       writeErr: (text) => void terminal.stderr.write(text),
+      outputError: (text) => say(terminal, text.trimEnd().replace(/^error: /, 'repeater: ')),
       getOutHelpWidth: () => terminal.columns() ?? 80,
       getErrHelpWidth: () => terminal.columns() ?? 80,
     })
@@ -75,7 +76,8 @@ export function createProgram(context: CommandContext): Command {
       `
 Commands other than serve and migrate talk to a running server. They find the
 one that "npm start" runs in this folder; another is named by --url and --token,
-or by REPEATER_URL and ADMIN_TOKEN.`,
+or by REPEATER_URL and ADMIN_TOKEN. In the project's folder the program is run
+as "npx repeater".`,
     );
   addServerCommands(program, context);
   addSourceCommands(program, context);
@@ -86,29 +88,54 @@ or by REPEATER_URL and ADMIN_TOKEN.`,
   addTailCommand(program, context);
   addDeadLetterCommands(program, context);
   addParkedUserCommands(program, context);
+  program.commands.forEach(refuseUnknownWords);
   return program;
 }
 
+/** Without this, `destinations foo` is told that its default command `list` takes no arguments. */
+function refuseUnknownWords(group: Command): void {
+  const known = new Set(group.commands.flatMap((command) => [command.name(), ...command.aliases()]));
+  if (known.size === 0) return;
+  group.hook('preSubcommand', () => {
+    const [word = '-'] = group.args;
+    if (word.startsWith('-') || word === 'help' || known.has(word)) return;
+    const names = [...known].join(', ');
+    group.error(`error: unknown command '${word}'. Expected one of ${names}.`, {
+      exitCode: exitCodes.wrongUsage,
+    });
+  });
+}
+
+/** Writes lines of a message; on a terminal broken at spaces. */
+function say(terminal: Terminal, message: string): void {
+  const { isTTY, columns } = terminal.stderr;
+  const width = isTTY === true ? (columns ?? 80) : null;
+  for (const line of message.split('\n').map(printable)) {
+    const hanging = ' '.repeat(line.search(/\S|$/));
+    for (const part of wrapWords(line, width, hanging === '' ? '' : `${hanging}  `)) terminal.note(part);
+  }
+}
+
 function report({ terminal }: CommandContext, error: unknown): number {
-  const say = (line: string) => terminal.note(line.split('\n').map(printable).join('\n'));
+  const tell = (message: string) => say(terminal, message);
   // Commander has written its message already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.wrongUsage;
   if (error instanceof UsageError || error instanceof ConfigError) {
-    say(`repeater: ${error.message}`);
+    tell(`repeater: ${error.message}`);
     return exitCodes.wrongUsage;
   }
   if (error instanceof CommandError) {
-    say(`repeater: ${error.message}`);
-    if (error.hint !== undefined) say(error.hint);
+    tell(`repeater: ${error.message}`);
+    if (error.hint !== undefined) tell(error.hint);
     return exitCodes.failed;
   }
   if (error instanceof ApiError) {
-    say(`repeater: ${error.message}`);
+    tell(`repeater: ${error.message}`);
     // A single problem is the message itself.
-    for (const line of error.describe()) if (!error.message.includes(line)) say(`  ${line}`);
+    for (const line of error.describe()) if (!error.message.includes(line)) tell(`  ${line}`);
     return exitCodes.failed;
   }
-  say(`repeater: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  tell(`repeater: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   return exitCodes.failed;
 }
 

@@ -1,7 +1,7 @@
 /** Destinations as people read them. */
 import type { Destination, DestinationStatus, DestinationType } from './answers.ts';
 import { formatCount, formatSeconds, formatTime } from './figures.ts';
-import { printable } from './printable.ts';
+import { printable, wrapWords } from './printable.ts';
 import { renderFacts, renderTable } from './table.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -107,7 +107,13 @@ interface SettingSchema {
 export function printTypes(terminal: Terminal, types: readonly DestinationType[]): void {
   types.forEach((type, index) => {
     if (index > 0) terminal.print();
-    terminal.print(`${terminal.style('bold', printable(type.slug))}  ${printable(type.description)}`);
+    const [head = '', ...more] = wrapWords(
+      `${printable(type.slug)}  ${printable(type.description)}`,
+      terminal.columns() ?? 80,
+      '  ',
+    );
+    terminal.print(terminal.style('bold', printable(type.slug)) + head.slice(printable(type.slug).length));
+    terminal.printAll(more);
     const { properties = {}, required = [] } = type.settingsSchema as {
       properties?: Record<string, SettingSchema>;
       required?: string[];
@@ -115,22 +121,10 @@ export function printTypes(terminal: Terminal, types: readonly DestinationType[]
     for (const [name, { description = '', writeOnly }] of Object.entries(properties)) {
       const marks = [required.includes(name) ? 'required' : '', writeOnly ? 'secret' : ''].filter(Boolean);
       const mark = marks.length > 0 ? ` (${marks.join(', ')})` : '';
-      terminal.printAll(wrap(`--set ${name}=…${mark}  ${printable(description)}`, terminal.columns() ?? 80));
+      const line = `  --set ${name}=…${mark}  ${printable(description)}`;
+      terminal.printAll(wrapWords(line, terminal.columns() ?? 80, '      '));
     }
   });
-}
-
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '  ';
-  for (const word of text.split(' ')) {
-    if (line.trim() !== '' && line.length + word.length + 1 > width) {
-      lines.push(line);
-      line = '     ';
-    }
-    line += line.trim() === '' ? word : ` ${word}`;
-  }
-  return [...lines, line];
 }
 
 function styleState(terminal: Terminal, cell: string, state: State): string {

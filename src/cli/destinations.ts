@@ -43,7 +43,8 @@ export function addDestinationCommands(program: Command, context: CommandContext
       examples(
         'repeater destinations',
         'repeater destinations types',
-        'repeater destinations create --type webhook --name Orders --set url=https://example.com/hook',
+        'repeater destinations create --type webhook --name Orders \\\n' +
+          '      --set url=https://example.com/hook',
         'repeater destinations status dst_1',
         'repeater destinations disable dst_1',
       ),
@@ -116,9 +117,13 @@ function addCreate(destinations: Command, context: CommandContext): void {
   withSettingsOptions(create).addHelpText(
     'after',
     examples(
-      'repeater destinations create --type webhook --name Orders --set url=https://example.com/hook',
-      'repeater destinations create --type webhook --name Archive --start-from beginning \\\n' +
-        '      --set url=https://example.com/all --policy concurrency=8',
+      '# to a private address: start the server with ALLOW_PRIVATE_DESTINATIONS=true',
+      'repeater destinations create --type webhook --name Orders \\\n' +
+        '      --set url=https://example.com/hook',
+      '# everything stored first, then what comes',
+      'repeater destinations create --type webhook --name Archive \\\n' +
+        '      --start-from beginning --set url=https://example.com/all \\\n' +
+        '      --set headers.authorization="Bearer abc" --policy concurrency=8',
     ),
   );
   withServerOptions(withJsonOption(create)).action(async (options: CreateOptions) => {
@@ -155,7 +160,9 @@ function addUpdate(destinations: Command, context: CommandContext): void {
     'after',
     examples(
       'repeater destinations update dst_1 --set url=https://example.com/new',
-      'repeater destinations update dst_1 --policy retry.spanMs=3600000 --policy onPermanentFailure=block',
+      '# give up after an hour; a refused event blocks its user',
+      'repeater destinations update dst_1 --policy retry.spanMs=3600000 \\\n' +
+        '      --policy onPermanentFailure=block',
     ),
   );
   withServerOptions(withJsonOption(update)).action(
@@ -202,8 +209,9 @@ function addSwitches(destinations: Command, context: CommandContext): void {
     .command('delete')
     .argument('<id>', 'e.g. dst_1')
     .description('delete it: its place, parked users and settings are gone; events stay');
-  withServerOptions(remove).action(async (id: string, options: Options) => {
+  withServerOptions(withJsonOption(remove)).action(async (id: string, options: Options) => {
     await (await connect(context, options)).delete(pathOf(id));
+    if (options.json) return terminal.printJson({ id, deleted: true });
     terminal.print(`Deleted ${id}.`);
   });
 }

@@ -1,6 +1,5 @@
 /** `repeater events export`: any range of events as lines of JSON, of any length in constant memory. */
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { Readable, Transform, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type Command, Option } from 'commander';
@@ -34,8 +33,8 @@ export function addEventCommands(program: Command, context: CommandContext): voi
     .addHelpText(
       'after',
       examples(
-        'repeater events export --from yesterday --until today --output yesterday.ndjson',
-        `repeater events export --event "Order Completed" | jq -r '.event.properties.total'`,
+        'repeater events export --from yesterday --until today --output day.ndjson',
+        'repeater events export --event "Order Completed" --user u1 | jq .event',
       ),
     );
   withServerOptions(command).action((options: Options) => exportEvents(context, options));
@@ -49,11 +48,12 @@ async function exportEvents(context: CommandContext, options: Options): Promise<
   const client = await connect(context, options);
   const signal = AbortSignal.any([context.interrupt(), terminal.closed]);
   const response = await client.open('/admin/events/export', { query: { ...selection, format }, signal });
+  const part = `${output}.part`;
+  const file = output === undefined ? null : await openFile(part, output);
   const counter = countLines(context, output !== undefined || terminal.stdout.isTTY !== true);
   const body = Readable.fromWeb(response.body ?? new ReadableStream());
-  const part = `${output}.part`;
   try {
-    const sink = output === undefined ? intoStdout(terminal.stdout) : createWriteStream(part);
+    const sink = file === null ? intoStdout(terminal.stdout) : file.createWriteStream();
     await pipeline(body, counter.stream, sink, { signal });
     if (output !== undefined) await rename(part, output);
     counter.finish();
@@ -63,6 +63,15 @@ async function exportEvents(context: CommandContext, options: Options): Promise<
     if (isReaderGone(error) || isReaderGone(terminal.closed.reason)) return;
     if (signal.aborted) return context.exitWith(interruptedCode);
     throw incomplete(error, { output, lines: counter.lines() });
+  }
+}
+
+async function openFile(path: string, output: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w');
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new CommandError(`${output} cannot be written (${code ?? message}).`, { cause });
   }
 }
 

@@ -11,7 +11,7 @@ import {
   withJsonOption,
   withServerOptions,
 } from './context.ts';
-import { formatTime } from './figures.ts';
+import { formatWhen } from './figures.ts';
 import { runReplay, type RunOptions } from './replay-run.ts';
 import { momentHelp, selectionOf, type SelectionOptions, withSelectionOptions } from './selection-options.ts';
 import { renderTable } from './table.ts';
@@ -57,9 +57,8 @@ export function addDeadLetterCommands(program: Command, context: CommandContext)
           { title: 'user' },
           { title: 'event' },
           { title: 'tries', align: 'right', whole: true },
-          { title: 'status', align: 'right', whole: true },
+          { title: 'given up', whole: true },
           { title: 'error' },
-          { title: 'given up' },
         ],
         rows: found.map((letter) => [
           letter.position,
@@ -67,9 +66,8 @@ export function addDeadLetterCommands(program: Command, context: CommandContext)
           letter.userId ?? letter.anonymousId ?? letter.userKey,
           letter.event ?? letter.type,
           letter.attempts,
-          letter.status,
-          letter.error,
-          formatTime(letter.createdAt),
+          formatWhen(letter.createdAt, context.now()),
+          shortReason(letter.error),
         ]),
         width: terminal.columns(),
         styleTitle: (title) => terminal.style('bold', title),
@@ -80,7 +78,7 @@ export function addDeadLetterCommands(program: Command, context: CommandContext)
 
   const replay = deadLetters
     .command('replay')
-    .description('send what a destination gave up again, in order per user')
+    .description('send again what a destination gave up, in order per user')
     .requiredOption('--destination <id>', 'e.g. dst_1');
   withSelectionOptions(replay)
     .option('--rate <events>', 'at most this many events a second', eventsPerSecond)
@@ -117,18 +115,16 @@ export function addParkedUserCommands(program: Command, context: CommandContext)
           { title: 'feed', whole: true },
           { title: 'position', align: 'right', whole: true },
           { title: 'tries', align: 'right', whole: true },
-          { title: 'status', align: 'right', whole: true },
+          { title: 'next try', whole: true },
           { title: 'last error' },
-          { title: 'next try' },
         ],
         rows: found.map((user) => [
           user.userId ?? user.anonymousId ?? user.userKey,
           user.replayId ?? user.destinationId,
           user.position,
           user.attempts,
-          user.lastStatus,
-          user.lastError,
-          user.state === 'blocked' ? 'blocked' : formatTime(user.nextAttemptAt),
+          user.state === 'blocked' ? 'blocked' : formatWhen(user.nextAttemptAt, context.now()),
+          user.lastError === null ? null : shortReason(user.lastError),
         ]),
         width: terminal.columns(),
         styleTitle: (title) => terminal.style('bold', title),
@@ -136,6 +132,11 @@ export function addParkedUserCommands(program: Command, context: CommandContext)
     );
     if (found.length === options.limit) terminal.note(`The first ${found.length}; more with --limit.`);
   });
+}
+
+/** What differs between one refusal and the next, for a narrow column. */
+function shortReason(error: string): string {
+  return error.replace(/^The endpoint answered (\d{3}.*?)\.?$/, '$1');
 }
 
 function withListOptions(command: Command): Command {

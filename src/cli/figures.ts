@@ -51,6 +51,14 @@ export function formatTime(instant: string | null): string | null {
   return `${formatDay(time)} ${formatClock(time)}`;
 }
 
+/** A time that matters while it is near: today's as `09:15:02`, another day's as `2026-01-30 09:15`. */
+export function formatWhen(instant: string, now: Date): string {
+  const time = new Date(instant);
+  if (Number.isNaN(time.getTime())) return instant;
+  const day = formatDay(time);
+  return day === formatDay(now) ? formatClock(time) : `${day} ${formatClock(time).slice(0, 5)}`;
+}
+
 /** The local time of day, `09:15:02`. */
 export function formatClock(time: Date): string {
   return [time.getHours(), time.getMinutes(), time.getSeconds()].map(twoDigits).join(':');

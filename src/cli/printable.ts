@@ -93,6 +93,25 @@ export function cutToWidth(text: string, width: number): string {
   return text;
 }
 
+/**
+ * The text in lines of at most `width` cells, broken at spaces; null: in one line. Lines after the first begin
+ * with `hanging`, and a word longer than a line stays whole, to be copied.
+ */
+export function wrapWords(text: string, width: number | null, hanging = ''): string[] {
+  if (width === null || displayWidth(text) <= width) return [text];
+  const lines: string[] = [];
+  const [, first = '', rest = ''] = /^( *\S*)(.*)$/s.exec(text) ?? [];
+  let line = first;
+  for (const word of rest.split(' ').slice(1)) {
+    if (displayWidth(line) + 1 + displayWidth(word) <= width) line += ` ${word}`;
+    else {
+      lines.push(line);
+      line = hanging + word;
+    }
+  }
+  return [...lines, line];
+}
+
 /** The text filled up with spaces to `width` cells; longer text stays as it is. */
 export function padTo(text: string, width: number, align: 'left' | 'right' = 'left'): string {
   const spaces = ' '.repeat(Math.max(0, width - displayWidth(text)));

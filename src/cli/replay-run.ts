@@ -2,8 +2,9 @@
 import type { Preview, Replay } from './answers.ts';
 import type { Client } from './client.ts';
 import type { CommandContext } from './context.ts';
+import { eventLine } from './event-line.ts';
 import { formatCount, formatCountOf, formatSeconds, formatTime } from './figures.ts';
-import { cutToWidth, printable, printableJson } from './printable.ts';
+import { printable, wrapWords } from './printable.ts';
 import { hasEnded, summarize, watchReplay } from './replay-progress.ts';
 import type { Selection } from './selection-options.ts';
 import { renderTable } from './table.ts';
@@ -36,15 +37,12 @@ export async function runReplay(
     if (options.json) return terminal.printJson(preview);
     return printPreview(terminal, preview, request);
   }
-  if (!options.json) {
-    for (const warning of preview.warnings)
-      terminal.print(terminal.style('yellow', `Note: ${printable(warning)}`));
-  }
   if (preview.total === 0) {
     if (!options.json) terminal.print('Nothing to replay: no event matches.');
     else terminal.printJson(null);
     return;
   }
+  if (!options.json) printWarnings(terminal, preview);
   const replay = await client.post<Replay>('/admin/replays', request);
   if (!options.json) {
     const users = formatCountOf(preview.users, 'user');
@@ -96,8 +94,11 @@ function printPreview(terminal: Terminal, preview: Preview, request: ReplayReque
     terminal.print(`Positions  ${firstPosition} to ${lastPosition}`);
     printKinds(terminal, byEvent);
     terminal.print(`\n${bold('The first of them')}`);
+    const digits = Math.max(0, ...samples.map(({ position }) => String(position).length));
     terminal.printAll(
-      samples.map(({ position, event }) => cut(terminal, `${position}  ${printableJson(event)}`)),
+      samples.map(
+        (stored) => `${String(stored.position).padStart(digits)}  ${eventLine(terminal, stored, digits + 2)}`,
+      ),
     );
   }
   const { estimatedSeconds } = preview;
@@ -106,8 +107,17 @@ function printPreview(terminal: Terminal, preview: Preview, request: ReplayReque
       `\nAt ${formatCount(request.ratePerSecond ?? 0)}/s it takes about ${formatSeconds(estimatedSeconds)}.`,
     );
   }
-  if (warnings.length > 0) terminal.print();
-  for (const warning of warnings) terminal.print(terminal.style('yellow', `Note: ${printable(warning)}`));
+  if (total > 0 && warnings.length > 0) {
+    terminal.print();
+    printWarnings(terminal, preview);
+  }
+}
+
+function printWarnings(terminal: Terminal, { warnings }: Preview): void {
+  for (const warning of warnings) {
+    const lines = wrapWords(`Note: ${printable(warning)}`, terminal.columns(), '      ');
+    for (const line of lines) terminal.print(terminal.style('yellow', line));
+  }
 }
 
 function printKinds(terminal: Terminal, byEvent: Preview['byEvent']): void {
@@ -124,9 +134,4 @@ function printKinds(terminal: Terminal, byEvent: Preview['byEvent']): void {
       styleTitle: (title) => terminal.style('bold', title),
     }),
   );
-}
-
-function cut(terminal: Terminal, line: string): string {
-  const width = terminal.columns();
-  return width === null ? line : cutToWidth(line, width);
 }

@@ -19,7 +19,7 @@ export function addServerCommands(program: Command, context: CommandContext): vo
     .description('start the server; without DATABASE_URL also an embedded PostgreSQL')
     .option('--port <port>', 'instead of PORT', wholeNumber(0))
     .addOption(new Option('--role <role>', 'instead of ROLE').choices(['all', 'api', 'worker']))
-    .addHelpText('after', `\nEnvironment:\n${variablesHelp()}\n`)
+    .addHelpText('after', `\nEnvironment:\n${variablesHelp()}`)
     .addHelpText(
       'after',
       examples('repeater serve', 'DATABASE_URL=postgres://… repeater serve --role worker'),

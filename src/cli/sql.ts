@@ -43,9 +43,9 @@ export function addSqlCommand(program: Command, context: CommandContext): void {
 Events are in warehouse.events: id (the position), received_at, timestamp,
 source_id, type, event, user_id, anonymous_id, message_id, payload (jsonb).
 ${examples(
-  `repeater sql "select type, event, count(*) from warehouse.events group by 1, 2"`,
-  `repeater sql "select user_id, sum((payload->'properties'->>'total')::numeric) as total
-      from warehouse.events where event = 'Order Completed' group by 1" --csv`,
+  `repeater sql "select event, count(*) from warehouse.events group by event"`,
+  `repeater sql --csv "select user_id, payload->'properties'->>'total' as total
+      from warehouse.events where event = 'Order Completed'"`,
   'repeater sql < question.sql',
 )}`,
     );

@@ -60,6 +60,7 @@ export async function start({ config, terminal, environment }: StartOptions): Pr
         );
       }
       exitCode = await stop.requested;
+      if (terminal.isInteractive) terminal.note('Stopping …');
     }
   } catch (error) {
     throw explain(error, config);
@@ -77,7 +78,7 @@ export async function migrate({ config, terminal }: StartOptions): Promise<void>
   try {
     await openDatabase(config, { log, running, signal: new AbortController().signal });
   } catch (error) {
-    throw explain(error, config);
+    throw explain(error, config, 'The database could not be migrated');
   } finally {
     await stopAll(running, log);
   }
@@ -113,7 +114,13 @@ async function migrateWhenReachable(databaseUrl: string, log: Log, signal: Abort
       return await migrateDatabase(databaseUrl);
     } catch (error) {
       if (!isAbsent(error) || Date.now() > deadline) throw error;
-      if (!isTold) log.warn({ err: error }, 'waiting for the database');
+      if (!isTold) {
+        const { code } = toError(error) as NodeJS.ErrnoException;
+        log.warn(
+          { code, database: withoutPassword(databaseUrl) },
+          'the database does not answer yet; waiting',
+        );
+      }
       await sleep(1000);
     }
   }
@@ -184,12 +191,11 @@ async function stopAll(running: Running[], log: Log): Promise<void> {
 }
 
 /** A failed start as a sentence with advice; the cause keeps the rest. */
-function explain(thrown: unknown, config: Config): Error {
+function explain(thrown: unknown, config: Config, failed = 'Repeater could not start'): Error {
   const error = toError(thrown);
-  const { code } = error as NodeJS.ErrnoException;
+  const { code, path } = error as NodeJS.ErrnoException;
   const place = `${config.host}:${config.port}`;
-  const database =
-    config.databaseUrl === null ? 'the embedded database' : withoutPassword(config.databaseUrl);
+  const { hostname } = error as { hostname?: unknown };
   if (code === 'EADDRINUSE') {
     const hint = `Is it running already? Else choose another port: PORT=${config.port + 1} npm start`;
     return new CommandError(`Port ${config.port} is in use (PORT, ${place}).`, { hint, cause: error });
@@ -197,13 +203,19 @@ function explain(thrown: unknown, config: Config): Error {
   if (code === 'EACCES' && 'port' in error) {
     return new CommandError(`Port ${config.port} may not be opened by this user (PORT).`, { cause: error });
   }
-  if (code === 'EADDRNOTAVAIL') {
+  if (code === 'EADDRNOTAVAIL' || hostname === config.host) {
     return new CommandError(`${config.host} is no address of this machine (HOST).`, { cause: error });
   }
-  if (isAbsent(error)) {
+  if (config.databaseUrl !== null && isAbsent(error)) {
     const hint = 'DATABASE_URL names the server; without it an embedded one is started.';
-    return new CommandError(`The database at ${database} does not answer (${code}).`, { hint, cause: error });
+    const text = `The database at ${withoutPassword(config.databaseUrl)} does not answer (${code}).`;
+    return new CommandError(text, { hint, cause: error });
+  }
+  if (code !== undefined && path?.startsWith(config.dataDir) === true) {
+    const hint = 'It must be a folder of the user who starts Repeater; DATA_DIR names another.';
+    const text = `The data folder ${config.dataDir} cannot be used (${code}).`;
+    return new CommandError(text, { hint, cause: error });
   }
   const detail = config.logLevel === 'debug' || config.logLevel === 'trace' ? `\n${error.stack ?? ''}` : '';
-  return new CommandError(`Repeater could not start: ${error.message}${detail}`, { cause: error });
+  return new CommandError(`${failed}: ${error.message}${detail}`, { cause: error });
 }

@@ -11,11 +11,10 @@ import {
   withJsonOption,
   withServerOptions,
 } from './context.ts';
-import { formatClock } from './figures.ts';
-import { cutToWidth, padTo, printable, printableJson } from './printable.ts';
+import { eventLine } from './event-line.ts';
+import { printableJson } from './printable.ts';
 import { eventTypes } from './selection-options.ts';
 import { followServerSentEvents } from './server-sent-events.ts';
-import type { Terminal } from './terminal.ts';
 
 interface Options extends ServerOptions {
   readonly type?: readonly string[];
@@ -49,7 +48,7 @@ export function addTailCommand(program: Command, context: CommandContext): void 
     const client = await connect(context, options);
     const signal = AbortSignal.any([context.interrupt(), terminal.closed]);
     const show = (event: StoredEvent) =>
-      terminal.write(`${options.json ? printableJson(event) : lineOf(terminal, event)}\n`);
+      terminal.write(`${options.json ? printableJson(event) : eventLine(terminal, event)}\n`);
 
     const newest = await newestPosition(client);
     for (const event of await earlierEvents(client, options, newest)) await show(event);
@@ -89,41 +88,6 @@ async function earlierEvents(client: Client, options: Options, newest: number): 
     before: newest + 1,
   };
   return (await client.list<StoredEvent>('/admin/events', filter, options.last)).toReversed();
-}
-
-const colours = {
-  track: 'green',
-  identify: 'cyan',
-  page: 'blue',
-  screen: 'blue',
-  group: 'magenta',
-  alias: 'yellow',
-} as const;
-
-/** `09:15:02  track     Order Completed  u1  {"total":42}`, cut to the terminal. */
-function lineOf(terminal: Terminal, stored: StoredEvent): string {
-  const { event, type } = stored;
-  const clock = formatClock(new Date(stored.receivedAt));
-  const name = printable(stored.name ?? textOf(event['name']) ?? '');
-  const user = printable(stored.userId ?? stored.anonymousId ?? '');
-  const content = event['properties'] ?? event['traits'] ?? {};
-  const head = `${clock}  ${padTo(printable(type), 8)}  `;
-  const facts = [name, user].filter((text) => text !== '').join('  ');
-  const rest = Object.keys(content).length === 0 ? '' : `  ${printableJson(content)}`;
-  const width = terminal.columns();
-  const cut = (text: string) => (width === null ? text : cutToWidth(text, width - head.length));
-  const shown = cut(facts + rest);
-  const colour = colours[type as keyof typeof colours] ?? 'white';
-  return (
-    terminal.style('dim', clock) +
-    terminal.style(colour, head.slice(clock.length)) +
-    shown.slice(0, facts.length) +
-    terminal.style('dim', shown.slice(facts.length))
-  );
-}
-
-function textOf(value: unknown): string | null {
-  return typeof value === 'string' ? value : null;
 }
 
 function droppedText(data: string): string {

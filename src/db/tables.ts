@@ -46,6 +46,8 @@ export const events = warehouse.table(
     messageId: text('message_id').notNull(),
     /** What was done to the event at the door, e.g. `replaced_characters`; null for nearly all. */
     marks: text('marks').array(),
+    /** Users whose events must have ended before this one is sent, `[[userKey, position], …]`; null for nearly all. */
+    barriers: jsonb('barriers'),
     payload: jsonb('payload').notNull(),
   },
   (table) => [
@@ -54,6 +56,22 @@ export const events = warehouse.table(
     index('events_message_idx').on(sql`hashtextextended(${table.messageId}, ${table.sourceId}::bigint)`),
     index('events_id_brin').using('brin', table.id),
   ],
+);
+
+/** Whose events an anonymous id's are: the user it was last seen with. Written under the ingest lock only. */
+export const identities = warehouse.table(
+  'identities',
+  {
+    anonymousId: text('anonymous_id').primaryKey(),
+    userId: text('user_id').notNull(),
+    userKey: text('user_key').notNull(),
+    /** Of the user key. */
+    lane: smallint('lane').notNull(),
+    /** The event that said so. */
+    position: position('position').notNull(),
+    identifiedAt: instant('identified_at').notNull(),
+  },
+  (table) => [index('identities_user_idx').on(table.userId)],
 );
 
 /** Events refused at the door, with the reasons. `payload` is text: what was refused need not be valid jsonb. */
@@ -168,6 +186,8 @@ export const feedLanes = repeater.table(
     leaseUntil: instant('lease_until'),
     /** Moves when a user of the lane is unparked, so that the lane's worker looks again. */
     parkedVersion: integer('parked_version').notNull().default(0),
+    /** Counts the reports written, so that one whose answer was lost is not written again. */
+    revision: position('revision').notNull().default(0),
     delivered: position('delivered').notNull().default(0),
     dead: position('dead').notNull().default(0),
     filtered: position('filtered').notNull().default(0),
@@ -212,7 +232,7 @@ export const parkedUsers = repeater.table(
   (table) => [
     primaryKey({ columns: [table.feedId, table.userKey] }),
     index('parked_users_lane_idx').on(table.feedId, table.lane),
-    index('parked_users_due_idx').on(table.nextAttemptAt),
+    index('parked_users_due_idx').on(table.feedId, table.nextAttemptAt),
   ],
 );
 

@@ -86,6 +86,11 @@ export class Circuit {
     return now < this.#heldUntil ? 'held' : this.#state;
   }
 
+  /** Whether nothing goes to anybody for so long, so that who was told to come back then can wait in the line. */
+  isHeldFor(durationMs: number, now: number): boolean {
+    return this.#heldUntil - now >= durationMs;
+  }
+
   /** When capacity may change by itself; null when only a result changes it. */
   nextChangeAt(now: number): number | null {
     if (now < this.#heldUntil) return this.#heldUntil;

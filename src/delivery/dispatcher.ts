@@ -13,11 +13,13 @@ import type {
 import { Queue } from '../lib/queue.ts';
 import { Circuit } from './circuit.ts';
 import { outcomeOfError } from './outcome.ts';
+import { createRedaction } from './redact.ts';
+import type { Requester } from './request.ts';
 
 /** One event to send, and who wants to know what became of it. */
 export interface Task {
   readonly event: DeliverableEvent;
-  /** Called once: with what became of the attempt, or with `stopped` when there was none. */
+  /** Called once: with what became of the attempt, or with `stopped` when there was none or it was given up. */
   ended(outcome: Outcome): void;
 }
 
@@ -28,7 +30,7 @@ export interface RetryTask extends Task {
   isStale(): boolean;
 }
 
-/** Not an outcome of the destination: delivery was stopped before the attempt began. */
+/** Not an outcome of the destination: delivery was stopped before the attempt had begun or ended. */
 export const stopped: Outcome = { kind: 'retry', reason: 'Delivery was stopped.' };
 
 /** Where a feed's tasks wait for their turn. */
@@ -44,10 +46,14 @@ export interface OutletSettings {
   readonly definition: DestinationDefinition;
   readonly settings: Readonly<Record<string, unknown>>;
   readonly concurrency: number;
+  /** For one whole call, where the customer chose it; absent: the request's own, else the type's. */
+  readonly timeoutMs?: number;
+  /** Never recorded, whatever the destination answers; see redact.ts. */
+  readonly secrets: readonly string[];
 }
 
 export interface DispatcherDeps {
-  readonly request: DestinationContext['request'];
+  readonly request: Requester['request'];
   /** False while the leases of this process are not known to be good: nothing new is sent then. */
   readonly maySend: () => boolean;
 }
@@ -64,15 +70,18 @@ export class Dispatcher {
   #turn = 0;
   #timer: NodeJS.Timeout | null = null;
   #outlet: OutletSettings;
+  #redact: ReturnType<typeof createRedaction>;
 
   constructor(outlet: OutletSettings, deps: DispatcherDeps) {
     this.#outlet = outlet;
+    this.#redact = createRedaction(outlet.secrets);
     this.#deps = deps;
   }
 
   /** New settings hold from the next call on. */
   update(outlet: OutletSettings): void {
     this.#outlet = outlet;
+    this.#redact = createRedaction(outlet.secrets);
   }
 
   attach(lineup: Lineup): void {
@@ -104,6 +113,15 @@ export class Dispatcher {
     return this.circuit.state(Date.now()) !== 'closed';
   }
 
+  /**
+   * Whether the event of a failed call should wait in its lane, unparked: the destination as a whole is failing.
+   * Not if it was told when to come back, unless everything waits until then: the next probe would be too early.
+   */
+  keepsInLine({ retryAfterMs }: { readonly retryAfterMs?: number }): boolean {
+    if (!this.isFailing) return false;
+    return retryAfterMs === undefined || this.circuit.isHeldFor(retryAfterMs, Date.now());
+  }
+
   /** Starts as many calls as the limits allow. Cheap when there is nothing to do. */
   pump(): void {
     if (!this.#deps.maySend()) return;
@@ -127,6 +145,13 @@ export class Dispatcher {
     this.#abort.abort();
     if (this.#timer) clearTimeout(this.#timer);
   }
+
+  /** The client as a destination gets it: with its time limit, given up by `close`. */
+  readonly #request: DestinationContext['request'] = (request) => {
+    const { definition, timeoutMs = request.timeoutMs ?? definition.limits.timeoutMs } = this.#outlet;
+    const limited = timeoutMs === request.timeoutMs ? request : { ...request, timeoutMs };
+    return this.#deps.request(limited, this.#abort.signal);
+  };
 
   /** Live first, then the replays in turn. */
   #startNext(limit: number): boolean {
@@ -154,19 +179,21 @@ export class Dispatcher {
     this.inFlight++;
     if (lineup?.kind === 'live') this.#liveInFlight++;
     else if (lineup) this.#replaysInFlight++;
-    const finish = (outcome: Outcome) => {
+    const finish = (result: Outcome) => {
+      // Given up by `close`, not failed by the destination.
+      const outcome = result.kind === 'retry' && this.#abort.signal.aborted ? stopped : result;
       this.inFlight--;
       if (lineup?.kind === 'live') this.#liveInFlight--;
       else if (lineup) this.#replaysInFlight--;
-      this.#record(task, outcome);
-      task.ended(outcome);
+      if (outcome !== stopped) this.#record(task, outcome);
+      task.ended(outcome.kind === 'delivered' || outcome === stopped ? outcome : this.#redact(outcome));
       this.pump();
     };
     let sent: Promise<readonly Outcome[]>;
     try {
       sent = definition.send([task.event], {
         settings,
-        request: this.#deps.request,
+        request: this.#request,
         signal: this.#abort.signal,
         attemptAt: Date.now(),
         replayId,

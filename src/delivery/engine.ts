@@ -5,36 +5,40 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Sql } from '../db/client.ts';
-import type { DestinationContext } from '../destinations/definition.ts';
 import type { Catalogue } from '../destinations/catalogue.ts';
 import type { Log } from '../lib/log.ts';
 import type { ReadSecret } from '../routing/destinations.ts';
 import { Dispatchers } from './dispatchers.ts';
+import { Drain } from './drain.ts';
 import { FeedRun } from './feed-run.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { LaneRun } from './lane-run.ts';
 import { LogFollower } from './log-follower.ts';
 import { loadFeed } from './open-feed.ts';
 import { ProgressWriter } from './progress-writer.ts';
+import type { Requester } from './request.ts';
 import { UserRun } from './retry-user.ts';
 
 /** A worker that is gone loses its lanes this long after its last sign of life. */
 export const leaseMs = 3_000;
-/** How long `stop` waits for calls in flight. */
-const drainMs = 20_000;
+/** How long `stop` waits for calls in flight before it gives them up. */
+const longestDrainMs = 20_000;
 
 export interface EngineDeps {
   readonly sql: Sql;
   readonly log: Log;
   readonly catalogue: Catalogue;
   readonly readSecret: ReadSecret;
-  readonly request: DestinationContext['request'];
+  readonly request: Requester['request'];
+  /** How long `stop` waits for calls in flight; 20 s if absent. */
+  readonly drainMs?: number;
 }
 
 interface LaneRow {
   cursor: number;
   ended_above: number[];
   parked_version: number;
+  revision: number;
   waiting: string[];
 }
 
@@ -56,6 +60,7 @@ export class Engine {
   readonly #writer: ProgressWriter;
   readonly #heartbeat: Heartbeat;
   readonly #follower: LogFollower;
+  readonly #drain: Drain;
   #takes = 0;
   #stopping = false;
 
@@ -77,7 +82,7 @@ export class Engine {
       runs,
       users: () => this.#users,
       lost: (run, lane) => this.#lose(run, lane),
-      held: (run) => this.#stopRun(run),
+      held: (run) => this.#drain.stop(run),
       changed: (run) => this.#reload(run),
       renewed: () => this.#dispatchers.pump(),
     });
@@ -91,6 +96,17 @@ export class Engine {
       runs: () => [...runs()].filter((run) => run.kind === 'live' && run.lanes.size > 0 && !run.stopping),
       sleep: (run, lanes) => this.#release(run, lanes, false),
     });
+    this.#drain = new Drain({
+      log: deps.log,
+      writer: this.#writer,
+      users: () => this.#users,
+      giveUp: () => this.#dispatchers.close(),
+      closed: ({ feed }) => {
+        this.#opened.delete(feed.id);
+        this.#runs.delete(feed.id);
+      },
+      release: (run, lanes, awake) => this.#release(run, lanes, awake),
+    });
   }
 
   /** Job `drain-lane`: takes the lane if nobody has it. */
@@ -98,6 +114,7 @@ export class Engine {
     const run = await this.#open(feedId);
     if (!run || run.stopping || this.#stopping || run.lanes.has(lane)) return;
     const owner = this.#newOwner();
+    const askedAt = performance.now();
     const [row] = await this.#deps.sql<LaneRow[]>`
       select * from repeater.take_lane(${feedId}::integer, ${lane}::smallint, ${owner}::text,
         make_interval(secs => ${leaseMs / 1_000}))`;
@@ -106,9 +123,10 @@ export class Engine {
       cursor: row.cursor,
       endedAbove: row.ended_above,
       version: row.parked_version,
+      revision: row.revision,
       waiting: row.waiting,
     });
-    this.#heartbeat.begin();
+    this.#heartbeat.begin(askedAt);
     if (run.stopping || this.#stopping) return this.#release(run, [taken], true);
     run.add(taken);
   }
@@ -118,11 +136,12 @@ export class Engine {
     const run = await this.#open(feedId);
     if (!run || run.stopping || this.#stopping) return;
     const owner = this.#newOwner();
+    const askedAt = performance.now();
     const [row] = await this.#deps.sql<UserRow[]>`
       select * from repeater.take_user(${feedId}::integer, ${userKey}::text, ${owner}::text,
         make_interval(secs => ${leaseMs / 1_000}))`;
     if (!row) return;
-    this.#heartbeat.begin();
+    this.#heartbeat.begin(askedAt);
     const taken = {
       userKey,
       owner,
@@ -152,11 +171,12 @@ export class Engine {
     this.#follower.lookNow();
   }
 
-  /** Ends calls in flight, records them, lets lanes and users go. At most about 20 s. */
+  /** Waits for calls in flight, records them, lets lanes and users go. At most about 20 s. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#follower.stop();
-    await Promise.all([...this.#opened.values()].map((run) => this.#stopRun(run)));
+    this.#drain.giveUpAfter(this.#deps.drainMs ?? longestDrainMs);
+    await Promise.all([...this.#opened.values()].map((run) => this.#drain.stop(run)));
     await Promise.all(this.#working);
     await this.#heartbeat.stop();
     this.#dispatchers.close();
@@ -241,10 +261,10 @@ export class Engine {
     this.#deps.log.warn({ destinationId, reason }, 'the destination refused us; it is paused');
     for (const run of runs) run.stopping = true;
     this.#deps.sql`select repeater.pause_destination(${destinationId}::integer, ${reason}::text)`.then(
-      () => runs.forEach((run) => void this.#stopRun(run)),
+      () => runs.forEach((run) => void this.#drain.stop(run)),
       (error: unknown) => {
         this.#deps.log.error({ destinationId, err: error }, 'pausing the destination failed');
-        runs.forEach((run) => void this.#stopRun(run));
+        runs.forEach((run) => void this.#drain.stop(run));
       },
     );
   }
@@ -252,43 +272,10 @@ export class Engine {
   /** Settings changed: they hold from the next call on. */
   async #reload(run: FeedRun): Promise<void> {
     const feed = await loadFeed(this.#deps.sql, run.feed.id, this.#deps);
-    if (!feed) return this.#stopRun(run);
+    if (!feed) return this.#drain.stop(run);
     run.feed = feed;
     run.rate.ratePerSecond = feed.ratePerSecond;
     this.#dispatchers.for(feed);
     run.dispatcher.pump();
-  }
-
-  readonly #stops = new Map<FeedRun, Promise<void>>();
-
-  /** Sends nothing more for a feed, waits for its calls in flight, records them and lets its lanes go, still awake. */
-  #stopRun(run: FeedRun): Promise<void> {
-    let stop = this.#stops.get(run);
-    if (stop === undefined) {
-      stop = this.#drainAndRelease(run).finally(() => this.#stops.delete(run));
-      this.#stops.set(run, stop);
-    }
-    return stop;
-  }
-
-  async #drainAndRelease(run: FeedRun): Promise<void> {
-    run.stopping = true;
-    run.dispatcher.dropStaleRetries();
-    const deadline = Date.now() + drainMs;
-    const busy = () => run.inFlight > 0 || [...this.#users].some((user) => user.run === run);
-    while (busy() && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 10));
-    await this.#writer.write();
-    run.dispatcher.detach(run);
-    this.#opened.delete(run.feed.id);
-    this.#runs.delete(run.feed.id);
-    const lanes = [...run.lanes.values()];
-    try {
-      if (lanes.length > 0) await this.#release(run, lanes, true);
-    } catch (error) {
-      this.#deps.log.warn(
-        { feedId: run.feed.id, err: error },
-        'letting lanes go failed; their leases run out',
-      );
-    }
   }
 }

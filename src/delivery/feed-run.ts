@@ -10,21 +10,27 @@ import type { Sql } from '../db/client.ts';
 import { Queue } from '../lib/queue.ts';
 import type { Log } from '../lib/log.ts';
 import { retryDelayMs } from './backoff.ts';
-import type { Dispatcher, Lineup, Task } from './dispatcher.ts';
+import { BarredEntries, waitsForOthers } from './barriers.ts';
+import { type Dispatcher, type Lineup, stopped, type Task } from './dispatcher.ts';
 import { deadLetterOf, type LaneRun } from './lane-run.ts';
 import type { Entry } from './lane-window.ts';
 import type { OpenFeed } from './open-feed.ts';
 import { Rate } from './rate.ts';
 
-/** Read on when fewer events than this are waiting in a lane. */
-const lowMark = 128;
+/** Read on when fewer events than this are waiting in a lane. Four times as many cost 50 MB and gained nothing. */
+const lowMark = 32;
 /** Most events read for one lane, and for all lanes in one statement. */
-const lanePage = 256;
+const lanePage = 64;
 const feedPage = 2_048;
 /** A lane that could not be read on for this long is held up by its busiest user. */
 const heldUpMs = 1_000;
 /** Longest window of a lane, from the cursor on: a call that takes a second must not stop the lane before. */
 const maxWindow = 4_096;
+
+/** How often events that wait for others are looked at. */
+const reviewMs = 25;
+const hasTooMany =
+  'Not a failure: it has so many events that it is delivered apart from its lane until it has caught up.';
 
 interface FeedRunDeps {
   readonly sql: Sql;
@@ -50,7 +56,11 @@ export class FeedRun implements Lineup {
   readonly rate: Rate;
   readonly #deps: FeedRunDeps;
   readonly #ready = new Queue<Entry>();
+  readonly #barred: BarredEntries;
+  #reviewing = false;
   #reading = false;
+  /** Highest position read so far: everything below it had been committed. */
+  #seen = 0;
 
   constructor(feed: OpenFeed, deps: FeedRunDeps) {
     this.feed = feed;
@@ -66,6 +76,7 @@ export class FeedRun implements Lineup {
     });
     this.dispatcher = deps.dispatcher;
     this.#deps = deps;
+    this.#barred = new BarredEntries(deps.sql, feed.id, this.lanes);
     deps.dispatcher.attach(this);
   }
 
@@ -98,7 +109,37 @@ export class FeedRun implements Lineup {
 
   /** Puts entries that may be sent into the line. */
   lineUp(entries: readonly Entry[]): void {
-    for (const entry of entries) this.#ready.push(entry);
+    for (const entry of entries) this.#admit(entry);
+    this.#admitFree();
+    this.dispatcher.pump();
+  }
+
+  #admit(entry: Entry): void {
+    if (entry.barriers === null) this.#ready.push(entry);
+    else this.#barred.hold(entry);
+  }
+
+  /** Entries whose barriers have been passed get in line; the others are looked at again soon. */
+  #admitFree(): void {
+    if (this.#barred.size === 0) return;
+    for (const entry of this.#barred.release()) this.#ready.push(entry);
+    if (this.#barred.size === 0 || this.#reviewing || this.stopping) return;
+    this.#reviewing = true;
+    setTimeout(() => void this.#review(), reviewMs).unref();
+  }
+
+  async #review(): Promise<void> {
+    try {
+      const { free, park } = await this.#barred.review();
+      for (const entry of free) this.#ready.push(entry);
+      for (const entry of park)
+        this.#setAside(entry.window as LaneRun, entry, { why: waitsForOthers, delayMs: 100 });
+      if (park.length > 0) this.#deps.progressed();
+    } catch (error) {
+      this.#deps.log.warn({ feedId: this.feed.id, err: error }, 'looking at barriers failed; trying again');
+    }
+    this.#reviewing = false;
+    this.#admitFree();
     this.dispatcher.pump();
   }
 
@@ -133,26 +174,32 @@ export class FeedRun implements Lineup {
       after: hungry.map((lane) => lane.readTo),
       limit,
     });
+    for (const event of events) if (event.position > this.#seen) this.#seen = event.position;
+    // Not `this.lanes`: a lane may have been lost and had back meanwhile, and then it reads from its cursor again.
+    const asked = new Map(hungry.map((lane) => [lane.lane, lane]));
     const counts = new Map<number, number>();
     let closed = false;
     const now = Date.now();
     for (const event of events) {
-      const lane = this.lanes.get(event.lane);
+      const lane = asked.get(event.lane);
       if (!lane || lane.lost) continue;
       counts.set(event.lane, (counts.get(event.lane) ?? 0) + 1);
       lane.readTo = event.position;
       lane.lastReadAt = now;
       const entry = lane.add(event, this.accepts(event));
-      if (entry) this.#ready.push(entry);
+      if (entry) this.#admit(entry);
       else closed = true;
     }
     for (const lane of hungry) {
+      lane.readThrough = Math.max(lane.readThrough, lane.readTo);
       if ((counts.get(lane.lane) ?? 0) === limit) continue;
       lane.exhausted = true;
+      lane.readThrough = Math.max(lane.readThrough, this.feed.toPosition ?? this.#seen);
       if (this.feed.toPosition === null) continue;
       lane.finishAt(this.feed.toPosition);
       closed = true;
     }
+    this.#admitFree();
     if (closed) this.#deps.progressed();
     this.dispatcher.pump();
   }
@@ -167,6 +214,10 @@ export class FeedRun implements Lineup {
     this.inFlight--;
     const lane = entry.window as LaneRun;
     if (lane.lost) return;
+    if (outcome === stopped) {
+      this.#ready.push(entry);
+      return;
+    }
     if (outcome.kind === 'delivered') {
       this.#advance(lane, lane.end(entry, 'delivered'));
     } else if (outcome.kind === 'rejected' && outcome.destination) {
@@ -177,39 +228,42 @@ export class FeedRun implements Lineup {
     } else if (outcome.kind === 'rejected' && !this.feed.blocksOnRejection) {
       lane.deads.push(deadLetterOf(event, outcome, 1));
       this.#advance(lane, lane.end(entry, 'dead'));
-    } else if (outcome.kind === 'retry' && this.dispatcher.isFailing) {
+    } else if (outcome.kind === 'retry' && this.dispatcher.keepsInLine(outcome)) {
       // Not this user's fault; it goes to the end of the line, so that another one is the next probe.
       this.#ready.push(entry);
       return;
     } else {
       this.#park(lane, entry, outcome);
     }
+    if (this.#barred.awaits(entry.userKey)) this.#admitFree();
     this.#deps.progressed();
   }
 
   #advance(lane: LaneRun, next: Entry | null): void {
-    if (next && this.#holdsUp(lane, next)) this.#setAside(lane, next);
-    else if (next) this.#ready.push(next);
+    if (next && this.#holdsUp(lane, next)) this.#setAside(lane, next, { why: hasTooMany, delayMs: 0 });
+    else if (next) this.#admit(next);
     if (!this.#reading && !lane.exhausted && lane.waiting < lowMark) this.fill();
   }
 
-  /** A user with a long backlog and slow calls fills the lane's read-ahead, and nobody behind is even seen. */
+  /**
+   * A user with a long backlog and slow calls fills the lane's read-ahead, and nobody behind is even seen. Under a
+   * rate limit everybody is slow, and nobody is to blame.
+   */
   #holdsUp(lane: LaneRun, next: Entry): boolean {
+    if (this.rate.ratePerSecond !== null) return false;
     if (lane.waiting < lowMark || lane.exhausted || Date.now() - lane.lastReadAt < heldUpMs) return false;
     return lane.chainLength(next) * 2 > lane.waiting;
   }
 
   /** Such a user goes on apart, as parked users do, and comes back when it has caught up. */
-  #setAside(lane: LaneRun, next: Entry): void {
+  #setAside(lane: LaneRun, next: Entry, { why, delayMs }: { why: string; delayMs: number }): void {
     const { userKey, position } = next;
-    const error =
-      'Not a failure: it has so many events that it is delivered apart from its lane until it has caught up.';
     lane.parks.set(userKey, {
       userKey,
       position,
-      delayMs: 0,
+      delayMs,
       attempts: 0,
-      error,
+      error: why,
       status: null,
       blocked: false,
     });

@@ -10,7 +10,7 @@ import type { LaneRun } from './lane-run.ts';
 import type { UserRun } from './retry-user.ts';
 
 const beatMs = 1_000;
-/** For the way of the renewal to the database and back. */
+/** A lease counts from when it was asked for, and ends here so much earlier than in the database. */
 const marginMs = 500;
 
 interface HeartbeatDeps {
@@ -38,6 +38,8 @@ export class Heartbeat {
   readonly #deps: HeartbeatDeps;
   readonly #timer: NodeJS.Timeout;
   #freshUntil = 0;
+  /** When the oldest lease was asked for that the renewal under way does not cover; Infinity: none. */
+  #oldestTake = Infinity;
   #beating: Promise<void> | null = null;
 
   constructor(deps: HeartbeatDeps) {
@@ -50,10 +52,14 @@ export class Heartbeat {
     return performance.now() < this.#freshUntil;
   }
 
-  /** A lease was just taken; with no other to keep, this is the first sign of life. */
-  begin(): void {
-    const now = performance.now();
-    if (this.#freshUntil < now && this.#isAlone()) this.#freshUntil = now + this.#deps.leaseMs - marginMs;
+  /**
+   * A lease was taken that had been asked for at this time. The answer may have been long under way, or this process
+   * stopped before it read it, and the lease may have run out: until the next renewal nothing is sent beyond its end.
+   */
+  begin(askedAt: number): void {
+    const freshUntil = askedAt + this.#deps.leaseMs - marginMs;
+    this.#oldestTake = Math.min(this.#oldestTake, askedAt);
+    this.#freshUntil = this.#isAlone() ? freshUntil : Math.min(this.#freshUntil, freshUntil);
   }
 
   async stop(): Promise<void> {
@@ -82,6 +88,7 @@ export class Heartbeat {
     const users = [...this.#deps.users()];
     if (runs.length === 0 && users.length === 0) return;
     const startedAt = performance.now();
+    this.#oldestTake = Infinity;
     const owners = await this.#deps.sql<{ owner: string }[]>`
       select owner from repeater.renew_leases(
         ${lanes.map(({ run }) => run.feed.id)}::integer[], ${lanes.map(({ lane }) => lane.lane)}::smallint[],
@@ -92,7 +99,7 @@ export class Heartbeat {
     for (const { run, lane } of lanes) if (!held.has(lane.owner)) this.#deps.lost(run, lane);
     for (const user of users) if (!held.has(user.user.owner)) user.lost = true;
     await this.#checkFeeds(runs);
-    this.#freshUntil = startedAt + this.#deps.leaseMs - marginMs;
+    this.#freshUntil = Math.min(startedAt, this.#oldestTake) + this.#deps.leaseMs - marginMs;
     this.#deps.renewed();
   }
 

@@ -27,8 +27,12 @@ export class LaneRun extends LaneWindow {
   /** Proves to the database that a write comes from the holder of the lease. */
   readonly owner: string;
   parkedVersion: number;
+  /** Reports of the lane that have been written, by this owner and those before. */
+  revision: number;
   /** Position up to which the lane has been read. */
   readTo: number;
+  /** Every event of the lane up to here that there will ever be is in the window or behind it. */
+  readThrough: number;
   /** The last read found the end; look again when there is news. */
   exhausted = false;
   /** Another worker may have it: nothing is sent and every late outcome is dropped. */
@@ -40,13 +44,15 @@ export class LaneRun extends LaneWindow {
   constructor(
     lane: number,
     owner: string,
-    taken: { cursor: number; endedAbove: number[]; version: number; waiting: string[] },
+    taken: { cursor: number; endedAbove: number[]; version: number; revision: number; waiting: string[] },
   ) {
     super(taken.cursor, taken.endedAbove, taken.waiting);
     this.lane = lane;
     this.owner = owner;
     this.parkedVersion = taken.version;
+    this.revision = taken.revision;
     this.readTo = taken.cursor;
+    this.readThrough = taken.cursor;
   }
 }
 

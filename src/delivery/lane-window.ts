@@ -5,6 +5,12 @@
  * trimming the window by anything but a confirmed progress.
  */
 import type { DeliverableEvent } from '../destinations/definition.ts';
+import type { Barrier } from '../events/stored-event.ts';
+
+/** An event, perhaps one that must wait for another user's. */
+export interface WindowEvent extends DeliverableEvent {
+  readonly barriers?: readonly Barrier[] | null;
+}
 
 type EntryState = 'waiting' | 'ended' | 'skipped';
 
@@ -13,13 +19,15 @@ export class Entry {
   readonly position: number;
   readonly userKey: string;
   readonly window: LaneWindow;
+  readonly barriers: readonly Barrier[] | null;
   event: DeliverableEvent | null;
   state: EntryState = 'waiting';
   next: Entry | null = null;
 
-  constructor(event: DeliverableEvent, window: LaneWindow) {
+  constructor(event: WindowEvent, window: LaneWindow) {
     this.position = event.position;
     this.userKey = event.userKey;
+    this.barriers = event.barriers ?? null;
     this.event = event;
     this.window = window;
   }
@@ -70,7 +78,7 @@ export class LaneWindow {
   }
 
   /** Takes the next event in position order. Returns its entry when it may be sent now, else null. */
-  add(event: DeliverableEvent, accepted: boolean): Entry | null {
+  add(event: WindowEvent, accepted: boolean): Entry | null {
     const entry = new Entry(event, this);
     this.#entries.push(entry);
     if (this.#endedBefore.size > 0 && this.#endedBefore.delete(entry.position)) {
@@ -113,6 +121,22 @@ export class LaneWindow {
       each.next = null;
       each = next;
     }
+  }
+
+  /** Whether the user's events are not this lane's at the moment. */
+  isParked(userKey: string): boolean {
+    return this.#parked.has(userKey);
+  }
+
+  /** Whether an event of the user up to this position is in the window and has not ended. */
+  hasOpen(userKey: string, upTo: number): boolean {
+    if (!this.#tails.has(userKey)) return false;
+    for (let index = this.#head; index < this.#entries.length; index++) {
+      const entry = this.#entries[index] as Entry;
+      if (entry.position > upTo) return false;
+      if (entry.userKey === userKey && entry.state !== 'ended') return true;
+    }
+    return false;
   }
 
   /** How many events of the same user wait from this entry on, itself included. */

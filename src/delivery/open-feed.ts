@@ -6,6 +6,7 @@ import type { Catalogue } from '../destinations/catalogue.ts';
 import { publicId } from '../lib/ids.ts';
 import { defaultRetryPolicy, type RetryPolicy } from './backoff.ts';
 import type { OutletSettings } from './dispatcher.ts';
+import { secretsOf } from './redact.ts';
 
 export interface OpenFeed {
   readonly id: number;
@@ -73,6 +74,8 @@ export async function loadFeed(
       definition,
       settings: destination.settings,
       concurrency: destination.policy.concurrency ?? definition.limits.concurrency,
+      ...(destination.policy.timeoutMs !== undefined && { timeoutMs: destination.policy.timeoutMs }),
+      secrets: secretsOf(type, destination.settings),
     },
     version: destination.version,
   };

@@ -29,6 +29,8 @@ interface LaneWrite {
   readonly run: FeedRun;
   readonly lane: LaneRun;
   readonly progress: Progress;
+  /** Users whose skipped events the new cursor passes, and who must still be parked. */
+  readonly skips: readonly string[];
   readonly parks: readonly Park[];
   readonly deads: readonly DeadLetter[];
 }
@@ -47,6 +49,8 @@ export class ProgressWriter {
   #failures = 0;
   /** Events that ended since the last write that went through began. */
   #unrecorded = 0;
+  /** What was sent without an answer, with the events it records: written or not, so it is sent again as it was. */
+  #unanswered: { readonly writes: readonly LaneWrite[]; readonly events: number } | null = null;
   #writeAt = eventsPerLaneWrite;
 
   constructor(deps: ProgressWriterDeps) {
@@ -66,26 +70,34 @@ export class ProgressWriter {
     else if (!this.#timer) this.#later(writeEveryMs);
   }
 
-  /** Records everything that can be recorded now; resolves when it has been tried. */
-  async write(): Promise<void> {
+  /** Records everything that can be recorded now. False: that failed, and is tried again later. */
+  async write(): Promise<boolean> {
     while (this.#writing) await this.#writing;
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;
-    const before = this.#unrecorded;
-    this.#writing = this.#writeOnce();
+    const events = this.#unanswered?.events ?? this.#unrecorded;
+    this.#writing = this.#writeOnce(events);
     const written = await this.#writing;
     this.#writing = null;
-    if (!written) return this.#later(Math.min(1_000, writeEveryMs * 2 ** this.#failures));
-    this.#unrecorded -= before;
+    if (!written) {
+      this.#later(Math.min(1_000, writeEveryMs * 2 ** this.#failures));
+      return false;
+    }
+    this.#unrecorded -= events;
     if (this.#unrecorded > 0) this.#later(writeEveryMs);
     this.#deps.written();
+    return true;
   }
 
   /** False when the write failed and must be tried again. */
-  async #writeOnce(): Promise<boolean> {
-    const writes = this.#collect();
+  async #writeOnce(events: number): Promise<boolean> {
+    const writes = this.#unanswered?.writes.filter(({ lane }) => !lane.lost) ?? this.#collect();
+    this.#unanswered = null;
     this.#writeAt = eventsPerLaneWrite * Math.max(1, writes.length);
-    if (writes.length === 0) return true;
+    if (writes.length === 0) {
+      this.#failures = 0;
+      return true;
+    }
     try {
       const rows = await this.#send(writes);
       this.#failures = 0;
@@ -93,6 +105,7 @@ export class ProgressWriter {
       return true;
     } catch (error) {
       this.#failures++;
+      this.#unanswered = { writes, events };
       this.#deps.log.warn(
         { err: error, failures: this.#failures },
         'recording delivery progress failed; trying again',
@@ -107,19 +120,16 @@ export class ProgressWriter {
       for (const lane of run.lanes.values()) {
         if (lane.lost) continue;
         const progress = lane.progress(lane.parks.size > 0);
-        if (progress)
-          writes.push({ run, lane, progress, parks: [...lane.parks.values()], deads: [...lane.deads] });
+        if (!progress) continue;
+        const skips = progress.skippedUsers.filter((userKey) => !lane.parks.has(userKey));
+        writes.push({ run, lane, progress, skips, parks: [...lane.parks.values()], deads: [...lane.deads] });
       }
     }
     return writes;
   }
 
   #send(writes: readonly LaneWrite[]): Promise<ResultRow[]> {
-    const skips = writes.flatMap(({ progress, lane }, index) =>
-      progress.skippedUsers
-        .filter((userKey) => !lane.parks.has(userKey))
-        .map((userKey) => ({ n: index + 1, userKey })),
-    );
+    const skips = writes.flatMap((write, index) => write.skips.map((userKey) => ({ n: index + 1, userKey })));
     const parks = writes.flatMap((write, index) => write.parks.map((park) => ({ n: index + 1, ...park })));
     const deads = writes.flatMap((write, index) => write.deads.map((dead) => ({ n: index + 1, ...dead })));
     const column = <Value>(pick: (write: LaneWrite) => Value) => writes.map(pick);
@@ -129,7 +139,8 @@ export class ProgressWriter {
         ${column((w) => w.run.feed.id)}::integer[], ${column((w) => w.lane.lane)}::smallint[],
         ${column((w) => w.lane.owner)}::text[], ${column((w) => w.progress.from)}::bigint[],
         ${column((w) => w.progress.to)}::bigint[], ${column((w) => `{${w.progress.endedAbove.join(',')}}`)}::text[],
-        ${column((w) => w.lane.parkedVersion)}::integer[], ${column((w) => w.progress.delivered)}::integer[],
+        ${column((w) => w.lane.parkedVersion)}::integer[], ${column((w) => w.lane.revision)}::bigint[],
+        ${column((w) => w.progress.delivered)}::integer[],
         ${column((w) => w.progress.dead)}::integer[], ${column((w) => w.progress.filtered)}::integer[],
         ${json(skips)}::text::json, ${json(parks)}::text::json, ${json(deads)}::text::json,
         make_interval(secs => ${this.#deps.leaseMs / 1_000}))`;
@@ -139,6 +150,7 @@ export class ProgressWriter {
     const { run, lane } = write;
     if (row.result === 'lost') return this.#deps.lost(run, lane);
     if (row.result === 'moved') {
+      lane.revision++;
       lane.confirm(write.progress);
       for (const park of write.parks) lane.parks.delete(park.userKey);
       lane.deads.splice(0, write.deads.length);

@@ -12,11 +12,20 @@ interface RateOptions {
   readonly granted: () => void;
 }
 
+interface Waiting {
+  readonly isStale: () => boolean;
+  readonly resolve: (taken: boolean) => void;
+}
+
 export class Rate {
   ratePerSecond: number | null;
   readonly #options: RateOptions;
   #tokens = 0;
   #asking = false;
+  /** Attempts for parked users, which do not stand in the feed's line. */
+  #waiting: Waiting[] = [];
+  /** Who is served first takes turns, so that neither the line nor the parked users go without. */
+  #lineFirst = false;
 
   constructor(options: RateOptions) {
     this.#options = options;
@@ -34,6 +43,15 @@ export class Rate {
     return false;
   }
 
+  /** Takes one send when there is one; false when it went stale while it waited. */
+  async takeWhenGranted(isStale: () => boolean): Promise<boolean> {
+    if (this.#waiting.length === 0 && this.take()) return true;
+    return new Promise((resolve) => {
+      this.#waiting.push({ isStale, resolve });
+      this.#ask(this.ratePerSecond ?? 1);
+    });
+  }
+
   /** A send that was taken was not needed. */
   giveBack(): void {
     if (this.ratePerSecond !== null) this.#tokens++;
@@ -47,9 +65,24 @@ export class Rate {
       const pauseMs = tokens > 0 ? 0 : Math.min(1_000, Math.max(20, 1_000 / ratePerSecond));
       setTimeout(() => {
         this.#asking = false;
-        this.#options.granted();
+        this.#lineFirst = !this.#lineFirst;
+        if (this.#lineFirst) this.#options.granted();
+        this.#serveWaiting();
+        if (!this.#lineFirst) this.#options.granted();
       }, pauseMs).unref();
     });
+  }
+
+  /** Lets go, without a send, those that wait and have become stale. */
+  dropStale(): void {
+    const stale = this.#waiting.filter(({ isStale }) => isStale());
+    this.#waiting = this.#waiting.filter((each) => !stale.includes(each));
+    for (const { resolve } of stale) resolve(false);
+  }
+
+  #serveWaiting(): void {
+    this.dropStale();
+    while (this.#waiting.length > 0 && this.take()) this.#waiting.shift()?.resolve(true);
   }
 
   async #fetch(ratePerSecond: number): Promise<number> {

@@ -92,7 +92,8 @@ export async function checkHost(text: string, rules: AddressRules): Promise<void
 function asAppError(error: unknown): unknown {
   if (!(error instanceof RequestError)) return error;
   if (error.code !== 'blocked_address') return problem('an http or https address without credentials', error);
-  const details = [{ field: 'settings.url', expected: 'a public address' }];
+  const expected = 'a public address (ALLOW_PRIVATE_DESTINATIONS=true allows any)';
+  const details = [{ field: 'settings.url', expected }];
   return new AppError('blocked_address', { message: `settings.url: ${blockedText}`, details, cause: error });
 }
 

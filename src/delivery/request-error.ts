@@ -34,7 +34,7 @@ const causes: Readonly<Record<string, string>> = {
 /** What undici, the resolver or the socket reported, as a RequestError. */
 export function requestErrorOf(error: unknown): RequestError {
   if (error instanceof RequestError) return error;
-  const { code, syscall } = error as { code?: unknown; syscall?: unknown };
+  const { code, syscall, name: kind } = error as { code?: unknown; syscall?: unknown; name?: unknown };
   const name = typeof code === 'string' ? code : '';
   if (syscall === 'getaddrinfo')
     return new RequestError('dns', 'The host name could not be resolved.', error);
@@ -45,7 +45,9 @@ export function requestErrorOf(error: unknown): RequestError {
       error,
     );
   }
-  if (name.startsWith('HPE_')) return new RequestError('connection', 'The answer is not valid HTTP.', error);
+  // undici's parser leaves out the code where the answer is no HTTP at all.
+  if (kind === 'HTTPParserError')
+    return new RequestError('connection', 'The answer is not valid HTTP.', error);
   if (/^(ERR_)?(TLS|SSL|CERT|UNABLE_TO|DEPTH_ZERO|SELF_SIGNED|HOSTNAME)/.test(name)) {
     return new RequestError('connection', `The TLS connection could not be made (${name}).`, error);
   }

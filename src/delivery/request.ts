@@ -153,7 +153,8 @@ function exchangesOf(signal: AbortSignal, bySignal: WeakMap<AbortSignal, Exchang
     exchanges = started;
     bySignal.set(signal, started);
     const stopAll = () => {
-      for (const exchange of [...started]) exchange.stop(abortedError());
+      // Each stop takes the exchange off the list.
+      for (let last = started.at(-1); last; last = started.at(-1)) last.stop(abortedError());
     };
     signal.addEventListener('abort', stopAll, { once: true });
   }
@@ -188,6 +189,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   /** Gives the exchange up, whether it waits for a connection or for the answer; the connection is closed. */
   stop(error: RequestError): void {
+    if (this.#place < 0) return;
     this.#stopped = error;
     this.#end();
     this.#reject(error);
@@ -247,13 +249,19 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
+/** After a look at the sockets: the answer of an endpoint may have come while this process had no time to read it. */
 function expire(exchange: Exchange, timeoutMs: number): void {
-  exchange.stop(new RequestError('timeout', `The endpoint did not answer within ${timeoutMs / 1_000} s.`));
+  setImmediate(() =>
+    exchange.stop(new RequestError('timeout', `The endpoint did not answer within ${timeoutMs / 1_000} s.`)),
+  );
 }
 
 function textOf(chunks: readonly Buffer[]): string {
   if (chunks.length === 0) return '';
   const bytes = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
   // Answers end up in Postgres, whose text holds everything but NUL.
-  return bytes.toString('utf8', 0, maxAnswerBytes).replaceAll('\0', '\uFFFD');
+  const text = bytes.toString('utf8', 0, maxAnswerBytes).replaceAll('\0', '\uFFFD');
+  // Bytes that are no text have become three each.
+  if (text.length * 3 <= maxAnswerBytes || Buffer.byteLength(text) <= maxAnswerBytes) return text;
+  return Buffer.from(text).toString('utf8', 0, maxAnswerBytes - 2);
 }

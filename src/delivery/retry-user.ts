@@ -9,6 +9,7 @@ import { readUser } from '../events/read-slice.ts';
 import type { StoredEvent } from '../events/stored-event.ts';
 import type { Outcome } from '../destinations/definition.ts';
 import { isGivenUp, retryDelayMs } from './backoff.ts';
+import { readBarriers, waitsForOthers } from './barriers.ts';
 import { stopped } from './dispatcher.ts';
 import type { FeedRun } from './feed-run.ts';
 import { deadLetterOf, type DeadLetter } from './lane-run.ts';
@@ -18,6 +19,9 @@ const page = 100;
 const eventsPerWrite = 50;
 /** The lane is held up by somebody else's slow call; look again soon whether it has passed us. */
 const laneBehindMs = 200;
+/** So are those that this user waits for; or they wait for a retry of their own. */
+const barrierOpenMs = 200;
+const barrierParkedMs = 1_000;
 
 export interface TakenUser {
   readonly userKey: string;
@@ -88,14 +92,12 @@ export class UserRun {
       this.#passed(event);
       return null;
     }
-    const outcome = await new Promise<Outcome>((resolve) => {
-      this.run.dispatcher.retry({
-        event,
-        replayId: this.run.replayId,
-        ended: resolve,
-        isStale: () => this.lost || this.run.stopping,
-      });
-    });
+    const barrier = event.barriers && (await readBarriers(this.#sql, this.run.feed.id, event.barriers));
+    if (barrier === 'open' || barrier === 'parked') {
+      const delayMs = barrier === 'open' ? barrierOpenMs : barrierParkedMs;
+      return { attempts: this.#attempts, delayMs, error: waitsForOthers, status: null, blocked: false };
+    }
+    const outcome = await this.#attempt(event);
     if (outcome === stopped) return { ...this.#asBefore(), delayMs: 0 };
     if (outcome.kind === 'delivered') {
       this.#delivered++;
@@ -135,6 +137,15 @@ export class UserRun {
       attempts,
       delayMs: retryDelayMs(attempts, policy, Math.random),
       blocked: false,
+    });
+  }
+
+  /** One call, within the feed's rate and the destination's limits; `stopped` when there was none. */
+  async #attempt(event: StoredEvent): Promise<Outcome> {
+    const isStale = () => this.lost || this.run.stopping;
+    if (!(await this.run.rate.takeWhenGranted(isStale))) return stopped;
+    return new Promise((resolve) => {
+      this.run.dispatcher.retry({ event, replayId: this.run.replayId, ended: resolve, isStale });
     });
   }
 

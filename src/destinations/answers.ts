@@ -13,6 +13,14 @@ const shortestRetryAfterMs = 1_000;
 const httpDate = /^[A-Z][a-z]{2,8}, .* GMT$/;
 /** Client errors that say "later", not "never". */
 const temporary = new Set([408, 423, 425, 429]);
+/** Answers whose Retry-After counts. */
+const comesLater = new Set([429, 503]);
+/** Answers that are not about the event: a wrong key, an endpoint that is gone. */
+const forAllEvents: ReadonlyMap<number, 'pause' | 'disable'> = new Map([
+  [401, 'pause'],
+  [403, 'pause'],
+  [410, 'disable'],
+]);
 
 /**
  * The outcome of an answer. 2xx delivered; 3xx (never followed), 408, 423, 425, 429 and 5xx are tried again;
@@ -22,28 +30,26 @@ const temporary = new Set([408, 423, 425, 429]);
 export function outcomeOfResponse(response: DestinationResponse, now: number): Outcome {
   const { status } = response;
   if (status >= 200 && status < 300) return { kind: 'delivered', status };
-  const note = status >= 300 && status < 400 ? '; redirects are not followed.' : '.';
-  const reason = `The endpoint answered ${`${status} ${STATUS_CODES[status] ?? ''}`.trimEnd()}${note}`;
+  const reason = reasonOf(status);
   if (status >= 400 && status < 500 && !temporary.has(status)) {
-    const whole = status === 401 || status === 403 ? 'pause' : status === 410 ? 'disable' : null;
-    return {
-      kind: 'rejected',
-      reason,
-      status,
-      response: response.body,
-      ...(whole && { destination: whole }),
-    };
+    const destination = forAllEvents.get(status);
+    return { kind: 'rejected', reason, status, response: response.body, ...(destination && { destination }) };
   }
-  const retryAfterMs =
-    status === 429 || status === 503 ? parseRetryAfter(response.headers['retry-after'], now) : null;
+  const retryAfterMs = comesLater.has(status) ? parseRetryAfter(response.headers['retry-after'], now) : null;
   return { kind: 'retry', reason, status, ...(retryAfterMs !== null && { retryAfterMs }) };
+}
+
+/** `The endpoint answered 404 Not Found.` */
+function reasonOf(status: number): string {
+  const note = status >= 300 && status < 400 ? '; redirects are not followed.' : '.';
+  return `The endpoint answered ${`${status} ${STATUS_CODES[status] ?? ''}`.trimEnd()}${note}`;
 }
 
 /** Retry-After in milliseconds, a second to an hour; null when absent, negative, past or rubbish. */
 export function parseRetryAfter(text: string | undefined, now: number): number | null {
   if (text === undefined) return null;
   const trimmed = text.trim();
-  const isSeconds = /^\d+(\.\d+)?$/.test(trimmed);
+  const isSeconds = /^\d+(\.\d+)?(e\d+)?$/i.test(trimmed);
   const waitMs = isSeconds
     ? Number(trimmed) * 1_000
     : httpDate.test(trimmed)

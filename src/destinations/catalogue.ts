@@ -3,7 +3,7 @@
  * settings schema of the same slug. Adding a type edits nothing here; a file without its partner stops the start.
  */
 import { readdir } from 'node:fs/promises';
-import { compileSchema, type Validator } from '../validation/compile.ts';
+import { compileSettingsSchema, type Validator } from '../validation/compile.ts';
 import type { DestinationDefinition } from './definition.ts';
 
 export interface DestinationType {
@@ -76,6 +76,6 @@ function typeOf(
   return {
     definition,
     settingsSchema,
-    validateSettings: compileSchema(settingsSchema, `destination/${definition.slug}.json`),
+    validateSettings: compileSettingsSchema(settingsSchema, `destination/${definition.slug}.json`),
   };
 }

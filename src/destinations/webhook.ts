@@ -39,7 +39,7 @@ export default defineDestination({
     oldestEventHours: null,
     honoursEventTime: true,
     dedupeKey: 'webhook-id',
-    sideEffects: 'Whatever the receiver does with an event; replayed ones carry x-replay-id.',
+    sideEffects: 'The receiver acts on each event again, unless it looks at webhook-id or x-replay-id.',
   },
   complete: (settings, randomBytes) => ({
     ...settings,

@@ -17,6 +17,9 @@ export interface AcceptedEvent {
   readonly event: string | null;
   readonly userId: string | null;
   readonly anonymousId: string | null;
+  /** Of an alias: the id that was used before. */
+  readonly previousId?: string | null;
+  /** By the event's own ids; so is the lane. An anonymous id that is known to be a user's changes both. */
   readonly userKey: UserKey;
   readonly messageId: string;
   /** Fixed time of the event; null when it follows from the time of acceptance. */
@@ -55,17 +58,18 @@ export async function appendEvents(
   dedupHours: number,
 ): Promise<AppendResult> {
   const columns = joinColumns(events);
+  const linked = events.some((event) => event.anonymousId !== null || typeof event.previousId === 'string');
   const [row] = await sql.unsafe<{ stored: number; last_position: number | null; lanes: number | null }[]>(
-    `select * from repeater.append_events(make_interval(hours => $1), ${placeholders})`,
-    [dedupHours, ...columns],
+    `select * from repeater.append_events(make_interval(hours => $1), $2, ${placeholders})`,
+    [dedupHours, linked, ...columns],
     { prepare: true },
   );
   if (!row) throw new Error('append_events returned no row.');
   return { stored: row.stored, lastPosition: row.last_position, lanes: lanesOf(row.lanes ?? 0) };
 }
 
-const columnCount = 14;
-const placeholders = Array.from({ length: columnCount + 2 }, (_, index) => `$${index + 2}`).join(', ');
+const columnCount = 15;
+const placeholders = Array.from({ length: columnCount + 2 }, (_, index) => `$${index + 3}`).join(', ');
 
 function joinColumns(events: readonly AcceptedEvent[]): string[] {
   const count = events.length;
@@ -87,6 +91,7 @@ function joinColumns(events: readonly AcceptedEvent[]): string[] {
     names,
     userIds,
     anonymousIds,
+    previousIds,
     userKeys,
     messageIds,
     times,
@@ -110,6 +115,7 @@ function joinColumns(events: readonly AcceptedEvent[]): string[] {
     string[],
     string[],
     string[],
+    string[],
   ];
   for (let index = 0; index < count; index++) {
     const event = events[index] as AcceptedEvent;
@@ -119,6 +125,7 @@ function joinColumns(events: readonly AcceptedEvent[]): string[] {
     names[index] = event.event ?? nothing;
     userIds[index] = event.userId ?? nothing;
     anonymousIds[index] = event.anonymousId ?? nothing;
+    previousIds[index] = event.previousId ?? nothing;
     userKeys[index] = event.userKey;
     messageIds[index] = event.messageId;
     times[index] = event.time ?? nothing;
@@ -136,7 +143,8 @@ function holdsSeparator(event: AcceptedEvent): boolean {
     mayCollide.test(event.userKey) ||
     mayCollide.test(event.messageId) ||
     (event.event !== null && mayCollide.test(event.event)) ||
-    (event.anonymousId !== null && mayCollide.test(event.anonymousId))
+    (event.anonymousId !== null && mayCollide.test(event.anonymousId)) ||
+    (typeof event.previousId === 'string' && mayCollide.test(event.previousId))
   );
 }
 

@@ -16,11 +16,15 @@ export type StoredRow = readonly [
   timestamp: string,
   sourceId: number,
   text: string,
+  barriers: string | null,
 ];
+
+/** Whose events, up to which position, must have ended before an event is sent. */
+export type Barrier = readonly [userKey: UserKey, position: number];
 
 /** Select list that matches StoredRow, for a table or alias `e`. */
 export const storedColumns =
-  'e.id, e.lane, e.message_id, e.type, e.event, e.user_id, e.anonymous_id, e.user_key, e.received_at, e."timestamp", e.source_id, e.payload::text';
+  'e.id, e.lane, e.message_id, e.type, e.event, e.user_id, e.anonymous_id, e.user_key, e.received_at, e."timestamp", e.source_id, e.payload::text, e.barriers::text';
 
 export class StoredEvent {
   readonly position: number;
@@ -35,6 +39,8 @@ export class StoredEvent {
   readonly timestamp: string;
   readonly sourceId: number;
   readonly text: string;
+  /** Null for nearly all; see repeater.resolve_identities. */
+  readonly barriers: readonly Barrier[] | null;
   #payload: Readonly<Record<string, unknown>> | undefined;
 
   constructor(row: StoredRow) {
@@ -50,6 +56,7 @@ export class StoredEvent {
     this.timestamp = row[9];
     this.sourceId = row[10];
     this.text = row[11];
+    this.barriers = row[12] === null ? null : (JSON.parse(row[12]) as Barrier[]);
   }
 
   get payload(): Readonly<Record<string, unknown>> {

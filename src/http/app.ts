@@ -25,7 +25,7 @@ export function createApp(parts: AppParts): Hono {
   );
   app.route('/', parts.health);
   if (parts.admin) app.route('/admin', parts.admin);
-  if (parts.docs) app.route('/docs', parts.docs);
+  if (parts.docs) app.route('/docs', parts.docs).get('/', (c) => c.redirect('/docs'));
   if (parts.ingest) app.route('/', parts.ingest);
   return app;
 }

@@ -6,7 +6,7 @@ import type { RejectedEvent } from '../events/rejected.ts';
 import type { EventValidator } from '../validation/catalogue.ts';
 import type { GroupCommit } from './group-commit.ts';
 import { maxBatchEvents, maxDepth } from './limits.ts';
-import { normalize, type Refusal, type RequestFacts } from './normalize.ts';
+import { factsOf, normalize, type Refusal, type RequestFacts } from './normalize.ts';
 import type { WriteKeys } from './write-key.ts';
 
 export interface AcceptDeps {
@@ -106,17 +106,6 @@ async function acceptBatch(
   }
   if (events.length > 0 || kept.length > 0) await deps.groupCommit.store(events, kept);
   return { sourceId, accepted: events.length, rejected };
-}
-
-function factsOf(sourceId: number, body: Fields, parsed: ParsedJson): RequestFacts {
-  return {
-    sourceId,
-    sentAt: body['sentAt'],
-    context: body['context'],
-    integrations: body['integrations'],
-    mayHoldBadText: parsed.mayHoldBadText,
-    mayHoldBadNumbers: parsed.mayHoldBadNumbers,
-  };
 }
 
 /** The key of the Basic or Bearer header if it is one of ours, else the body's: with OAuth, Bearer is no write key. */

@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import type { AcceptedEvent, EventType } from '../events/append.ts';
 import type { ErrorCode } from '../lib/errors.ts';
 import { laneOf, userKeyOf } from '../lib/ids.ts';
-import { findUnstorableNumber, replaceBadText } from '../lib/json.ts';
+import { findUnstorableNumber, replaceBadText, type ParsedJson } from '../lib/json.ts';
 import type { EventValidator } from '../validation/catalogue.ts';
 import type { Problem } from '../validation/compile.ts';
 import { maxEventBytes, maxMessageIdBytes } from './limits.ts';
@@ -20,8 +20,25 @@ export interface RequestFacts {
   readonly sentAt: unknown;
   readonly context: unknown;
   readonly integrations: unknown;
+  /** The two above held characters that were replaced. */
+  readonly replaced: boolean;
   readonly mayHoldBadText: boolean;
   readonly mayHoldBadNumbers: boolean;
+}
+
+/** Reads what holds for all events from a batch's body; `{}` for a single call. */
+export function factsOf(sourceId: number, body: Fields, parsed: ParsedJson): RequestFacts {
+  const { mayHoldBadText, mayHoldBadNumbers } = parsed;
+  const sent = { context: body['context'], integrations: body['integrations'] };
+  const shared = mayHoldBadText ? replaceBadText(sent) : sent;
+  return {
+    sourceId,
+    sentAt: body['sentAt'],
+    ...shared,
+    replaced: shared !== sent,
+    mayHoldBadText,
+    mayHoldBadNumbers,
+  };
 }
 
 /** Why an event was not accepted. */
@@ -51,12 +68,12 @@ export function normalize(
   const marks: string[] = [];
   if (facts.mayHoldBadText) {
     event = replaceBadText(raw);
-    if (event !== raw) marks.push('replaced_characters');
+    if (event !== raw || facts.replaced) marks.push('replaced_characters');
   }
   if (!isObject(event)) return refuse('invalid_event', event, [{ field: '', expected: 'to be an object' }]);
   const call = type ?? event['type'];
   if (facts.mayHoldBadNumbers) {
-    const number = findUnstorableNumber(event);
+    const number = findUnstorableNumber(addShared({ ...event }, facts));
     if (number) {
       const problem = {
         field: number.field,
@@ -109,6 +126,7 @@ function accept(event: Fields, type: EventType, facts: RequestFacts, marks: stri
       event: type === 'track' ? (event['event'] as string) : null,
       userId,
       anonymousId,
+      previousId: type === 'alias' ? idOf(event['previousId']) : null,
       userKey,
       messageId,
       ...times,
@@ -120,15 +138,18 @@ function accept(event: Fields, type: EventType, facts: RequestFacts, marks: stri
 
 /** The event as it will be kept. The common case, a complete event of a batch without a context, is the object itself. */
 function storedForm(event: Fields, type: EventType, messageId: string, facts: RequestFacts): Fields {
-  const mergesContext = isObject(facts.context);
-  const mergesIntegrations = isObject(facts.integrations);
   const complete = event['type'] === type && event['messageId'] === messageId && !('writeKey' in event);
-  if (complete && !mergesContext && !mergesIntegrations) return event;
+  if (complete && !isObject(facts.context) && !isObject(facts.integrations)) return event;
   // Spreading defines own properties, so that a key `__proto__` stays data.
-  const { writeKey: _writeKey, ...merged }: Fields = { ...event, type, messageId };
-  if (mergesContext) merged['context'] = mergeInto(facts.context, event['context']);
-  if (mergesIntegrations) merged['integrations'] = mergeInto(facts.integrations, event['integrations']);
-  return merged;
+  const { writeKey: _writeKey, ...stored }: Fields = { ...event, type, messageId };
+  return addShared(stored, facts);
+}
+
+/** Puts the batch's context and integrations into the event given, which is changed. */
+function addShared(event: Fields, { context, integrations }: RequestFacts): Fields {
+  if (isObject(context)) event['context'] = mergeInto(context, event['context']);
+  if (isObject(integrations)) event['integrations'] = mergeInto(integrations, event['integrations']);
+  return event;
 }
 
 /** The batch's fields under the event's own. */

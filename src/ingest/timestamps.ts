@@ -15,9 +15,13 @@ export function parseInstant(text: string): number | null {
   const offset = hours === undefined ? 'Z' : `${hours}:${minutes}`;
   const millis = fraction === undefined ? '' : `.${fraction.slice(0, 3).padEnd(3, '0')}`;
   const clock = time === undefined ? '00:00' : time;
-  // 24:00 is in the pattern but no time of day here: Date refuses it.
   const at = Date.parse(`${date}T${clock.length === 5 ? `${clock}:00` : clock}${millis}${offset}`);
-  return Number.isNaN(at) || at < earliest || at > latest ? null : at;
+  return Number.isNaN(at) || at < earliest || at > latest || !isRealDate(date as string) ? null : at;
+}
+
+/** Date.parse takes the 31st of any month and moves it on. */
+function isRealDate(date: string): boolean {
+  return date.slice(8) <= '28' || new Date(`${date}T00:00:00Z`).toISOString().startsWith(date);
 }
 
 const earliest = Date.parse('0001-01-01T00:00:00Z');

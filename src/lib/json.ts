@@ -37,6 +37,8 @@ const closeBrace = 0x7d;
 
 /** A number right after `:`, `,` or `[` that has an exponent or 16 and more digits. Inside texts it may match for nothing. */
 const unusualNumber = /[:,[]\s*-?(?:\d+(?:\.\d+)?[eE]|[\d.]{16})/;
+/** The smallest double with all its 15 to 17 digits. */
+const smallestNormal = 2.2250738585072014e-308;
 const badTextEscape = /\\u(?:0000|[dD][89a-fA-F])/;
 
 /**
@@ -97,8 +99,10 @@ function keepNumbers(_key: string, value: unknown, context?: { source?: string }
   if (typeof value !== 'number' || context?.source === undefined) return value;
   const { source } = context;
   if (!Number.isFinite(value)) return new UnstorableNumber(source);
-  if (/[eE]/.test(source)) return value;
-  const digits = source.replace(/^-?0?\.?0*|\./g, '').length;
+  const digits = source.replace(/[eE].*$|^-?0?\.?0*|\./g, '').length;
+  // Below the normal range a double has fewer digits, and none at all in the end.
+  if (Math.abs(value) < smallestNormal && digits > 0 && String(value) !== source)
+    return new UnstorableNumber(source);
   if (digits <= 15 || String(value) === source) return value;
   return JSON.rawJSON(source);
 }
@@ -114,12 +118,14 @@ export function findUnstorableNumber(event: unknown): { field: string; source: s
   let expansion = 0;
   const walk = (value: unknown, path: string): { field: string; source: string } | null => {
     if (value instanceof UnstorableNumber) return { field: path, source: value.source };
-    if (typeof value === 'number') {
-      const exponent = value === 0 ? 0 : Math.abs(Math.log10(Math.abs(value)));
-      if (exponent > 21) expansion += exponent - 4 * String(value).length;
-      return expansion > expansionSlack ? { field: path, source: String(value) } : null;
+    if (typeof value === 'number' || JSON.isRawJSON(value)) {
+      const source = JSON.stringify(value);
+      const number = Number(source);
+      const exponent = number === 0 ? 0 : Math.abs(Math.log10(Math.abs(number)));
+      if (exponent > 21) expansion += exponent - 4 * source.length;
+      return expansion > expansionSlack ? { field: path, source } : null;
     }
-    if (value === null || typeof value !== 'object' || JSON.isRawJSON(value)) return null;
+    if (value === null || typeof value !== 'object') return null;
     for (const [key, item] of Object.entries(value)) {
       const found = walk(item, path ? `${path}.${key}` : key);
       if (found) return found;

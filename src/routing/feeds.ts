@@ -67,7 +67,12 @@ export async function setFeedState(
   if (!feed) return false;
   // Cancelling a before-live replay lets the live feed go on, so both kinds of change may wake others.
   await wakeDestination(tx, feed.destinationId);
-  if (state === 'cancelled') await tx`delete from repeater.parked_users where feed_id = ${feedId}`;
+  if (state === 'cancelled') {
+    // One that is being tried at this moment holds back the live feed until its worker lets go; the sweep removes it.
+    await tx`
+      delete from repeater.parked_users
+      where feed_id = ${feedId} and (lease_until is null or lease_until < clock_timestamp())`;
+  }
   return true;
 }
 

@@ -16,17 +16,25 @@ export interface Problem {
 /** Checks a value; an empty list means it is valid. */
 export type Validator = (value: unknown) => readonly Problem[];
 
-const ajv = new Ajv2020({
-  allErrors: false,
-  strict: true,
-  verbose: true,
-  allowUnionTypes: true,
-  strictTypes: false,
-});
-addFormats.default(ajv);
 /** What a schema expects in words for the sender, where the keyword alone would not help. */
 const expectedKeyword = 'x-expected';
-ajv.addKeyword({ keyword: expectedKeyword, schemaType: 'string' });
+/** At the door the first problem ends the check: a hostile event must not cost more than a good one. */
+const ajv = createAjv({ allErrors: false });
+/** For settings, which an admin types: every problem at once. */
+const patientAjv = createAjv({ allErrors: true });
+
+function createAjv({ allErrors }: { allErrors: boolean }): Ajv2020 {
+  const made = new Ajv2020({
+    allErrors,
+    strict: true,
+    verbose: true,
+    allowUnionTypes: true,
+    strictTypes: false,
+  });
+  addFormats.default(made);
+  made.addKeyword({ keyword: expectedKeyword, schemaType: 'string' });
+  return made;
+}
 
 /** Makes a schema known by its `$id`, for others to refer to. Adding the same id again changes nothing. */
 export function addSchema(schema: { readonly $id?: string }): void {
@@ -38,14 +46,40 @@ export function addSchema(schema: { readonly $id?: string }): void {
  * @throws Error when the schema is not valid draft 2020-12.
  */
 export function compileSchema(schema: object, name: string): Validator {
+  return compileWith(ajv, { schema, name, problemsOf });
+}
+
+/** The same, for a check that reports every field that is wrong. Knows nothing of `addSchema`. @throws Error */
+export function compileSettingsSchema(schema: object, name: string): Validator {
+  return compileWith(patientAjv, { schema, name, problemsOf: problemByField });
+}
+
+function compileWith(
+  compiler: Ajv2020,
+  options: {
+    readonly schema: object;
+    readonly name: string;
+    readonly problemsOf: (errors: readonly ErrorObject[]) => Problem[];
+  },
+): Validator {
   const none: readonly Problem[] = Object.freeze([]);
   let validate: ValidateFunction;
   try {
-    validate = ajv.compile(schema);
+    validate = compiler.compile(options.schema);
   } catch (cause) {
-    throw new Error(`Schema ${name} does not compile.`, { cause });
+    throw new Error(`Schema ${options.name} does not compile.`, { cause });
   }
-  return (value) => (validate(value) ? none : problemsOf(validate.errors ?? []));
+  return (value) => (validate(value) ? none : options.problemsOf(validate.errors ?? []));
+}
+
+/** One problem a field, in the schema's own words where it has some. */
+function problemByField(errors: readonly ErrorObject[]): Problem[] {
+  const worded = errors.filter((error) => wordsOf(error) !== undefined);
+  const byField = new Map<string, Problem>();
+  for (const problem of [...worded, ...errors].map(problemOf)) {
+    if (!byField.has(problem.field)) byField.set(problem.field, problem);
+  }
+  return [...byField.values()];
 }
 
 /** An `anyOf` that fails reports every branch; the words of the schema that offered the choice say more. */
@@ -56,6 +90,10 @@ function problemsOf(errors: readonly ErrorObject[]): Problem[] {
 
 function problemOf(error: ErrorObject): Problem {
   const path = error.instancePath.slice(1).replaceAll('/', '.').replaceAll('~1', '/').replaceAll('~0', '~');
+  const unknown = error.params['additionalProperty'] as string | undefined;
+  if (unknown !== undefined) {
+    return { field: [path, unknown].filter(Boolean).join('.'), expected: 'no field of this name' };
+  }
   const missing = error.keyword === 'required' ? String(error.params['missingProperty']) : '';
   const field = missing ? [path, missing].filter(Boolean).join('.') : path;
   const expected = missing

@@ -91,7 +91,7 @@ test('settings are checked by the type’s schema and addresses by the rules', a
     [{ settings: {} }, 'settings.url', /present/],
     [{ settings: { url: 'no address' } }, 'settings.url', /uri/],
     [{ settings: { url, label: 'x'.repeat(30) } }, 'settings.label', /20/],
-    [{ settings: { url, colour: 'red' } }, 'settings', /additional/],
+    [{ settings: { url, colour: 'red' } }, 'settings.colour', /no field of this name/],
     [{ settings: { url }, policy: { concurrency: 0 } }, 'policy.concurrency', /1/],
     [{ settings: { url }, policy: { retry: { spanMs: 'long' } } }, 'policy.retry.spanMs', /number/],
   ];
@@ -101,6 +101,15 @@ test('settings are checked by the type’s schema and addresses by the rules', a
     assert.equal(answer.body.details[0].field, field);
     assert.match(answer.body.details[0].expected, expected);
   }
+  const several = await app.call('POST', '/admin/destinations', {
+    type: 'probe',
+    name: 'x',
+    settings: { colour: 'red', label: 5 },
+  });
+  assert.deepEqual(
+    new Set(several.body.details.map((problem: { field: string }) => problem.field)),
+    new Set(['settings.url', 'settings.colour', 'settings.label']),
+  );
   const blocked = await app.call('POST', '/admin/destinations', {
     type: 'probe',
     name: 'x',

@@ -137,6 +137,7 @@ test('errors are Postgres’s own, with the place', async () => {
     [400, 'query_failed', 'column "nothing" does not exist'],
   );
   assert.deepEqual(body.details, { sqlstate: '42703', position: 8 });
+  assert.equal((await run('select 1; select 2')).body.message, 'query: expected one statement, got several.');
 });
 
 test('a query leaves nothing behind in the session it used', async () => {

@@ -12,18 +12,39 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
+/** How long the hooks of a test file may take to drop what they made, before the file's own server goes anyway. */
+const dropMs = 15_000;
+
 let ownServer: Promise<TestServer> | undefined;
-after(async () => (await ownServer)?.stop());
+let isOver = false;
+let dropLate: NodeJS.Timeout | undefined;
+const undropped = new Set<string>();
+// Hooks run in the order of their registration: this one before the test file's own, which still need the server.
+after(async () => {
+  isOver = true;
+  if (undropped.size === 0) await stopOwnServer();
+  else dropLate = setTimeout(() => void stopOwnServer(), dropMs);
+});
+
+async function stopOwnServer(): Promise<void> {
+  clearTimeout(dropLate);
+  const server = await ownServer;
+  ownServer = undefined;
+  await server?.stop();
+}
 
 export async function createTestDatabase(): Promise<TestDatabase> {
   const server = await findServer();
   const name = `test_${randomBytes(6).toString('hex')}`;
   await runSql(server.url, `create database ${name} template ${server.template}`);
+  undropped.add(name);
   return {
     url: urlOf(server.url, name),
     async drop() {
       const open = await openConnections(server.url, name);
       await runSql(server.url, `drop database ${name} with (force)`);
+      undropped.delete(name);
+      if (isOver && undropped.size === 0) await stopOwnServer();
       if (open.length > 0) throw new Error(`Connections were left open: ${JSON.stringify(open)}`);
     },
   };

@@ -8,7 +8,8 @@ import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+/** The program's entry. */
+export const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 export const adminToken = 'rpt_token-of-the-process-tests';
 export const writeKey = 'write-key-of-the-process-tests';
 const startMs = 60_000;
@@ -62,8 +63,11 @@ export async function startRepeater(
   let output = '';
   child.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const address = await new Promise<string>((resolve, reject) => {
-    const fail = (why: string) => reject(new Error(`Repeater ${why}:\n${output}`));
     const late = setTimeout(() => fail('was not ready in time'), startMs);
+    const fail = (why: string) => {
+      clearTimeout(late);
+      reject(new Error(`Repeater ${why}:\n${output}`));
+    };
     child.once('exit', (code) => fail(`ended with ${code}`));
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
       output += `${line}\n`;
