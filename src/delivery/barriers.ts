@@ -85,7 +85,7 @@ export class BarredEntries {
   async review(): Promise<Review> {
     const free = this.release();
     const park: Entry[] = [];
-    for (const [entry, since] of [...this.#waiting]) {
+    for (const [entry, since] of this.#waiting) {
       const known = this.#stateOf(entry);
       const state = known ?? (await readBarriers(this.#sql, this.#feedId, entry.barriers ?? []));
       // It may have been let go while the database was asked.

@@ -1,9 +1,9 @@
 /**
- * One feed while this process has lanes of it: reads ahead, lines entries up for the dispatcher, and takes
+ * One feed while this process has lanes of it: lines entries up for the dispatcher, and takes
  * the outcomes into the lanes' windows. It never writes: progress, parked users and dead letters gather on
  * the lanes until the engine records them all in one statement.
  */
-import { readLanes, type Slice } from '../events/read-slice.ts';
+import type { Slice } from '../events/read-slice.ts';
 import type { StoredEvent } from '../events/stored-event.ts';
 import type { DeliverableEvent, Outcome } from '../destinations/definition.ts';
 import type { Sql } from '../db/client.ts';
@@ -16,17 +16,10 @@ import { deadLetterOf, type LaneRun } from './lane-run.ts';
 import type { Entry } from './lane-window.ts';
 import type { OpenFeed } from './open-feed.ts';
 import { Rate } from './rate.ts';
+import { lowMark, ReadAhead, type Tail } from './read-ahead.ts';
 
-/** Read on when fewer events than this are waiting in a lane. Four times as many cost 50 MB and gained nothing. */
-const lowMark = 32;
-/** Most events read for one lane, and for all lanes in one statement. */
-const lanePage = 64;
-const feedPage = 2_048;
 /** A lane that could not be read on for this long is held up by its busiest user. */
 const heldUpMs = 1_000;
-/** Longest window of a lane, from the cursor on: a call that takes a second must not stop the lane before. */
-const maxWindow = 4_096;
-
 /** How often events that wait for others are looked at. */
 const reviewMs = 25;
 const hasTooMany =
@@ -57,10 +50,8 @@ export class FeedRun implements Lineup {
   readonly #deps: FeedRunDeps;
   readonly #ready = new Queue<Entry>();
   readonly #barred: BarredEntries;
+  readonly #ahead: ReadAhead;
   #reviewing = false;
-  #reading = false;
-  /** Highest position read so far: everything below it had been committed. */
-  #seen = 0;
 
   constructor(feed: OpenFeed, deps: FeedRunDeps) {
     this.feed = feed;
@@ -76,6 +67,7 @@ export class FeedRun implements Lineup {
     });
     this.dispatcher = deps.dispatcher;
     this.#deps = deps;
+    this.#ahead = new ReadAhead(deps.sql, deps.log, this);
     this.#barred = new BarredEntries(deps.sql, feed.id, this.lanes);
     deps.dispatcher.attach(this);
   }
@@ -109,12 +101,13 @@ export class FeedRun implements Lineup {
 
   /** Puts entries that may be sent into the line. */
   lineUp(entries: readonly Entry[]): void {
-    for (const entry of entries) this.#admit(entry);
+    for (const entry of entries) this.admit(entry);
     this.#admitFree();
     this.dispatcher.pump();
   }
 
-  #admit(entry: Entry): void {
+  /** Puts an entry in line that is its user's next, or holds it behind its barriers. */
+  admit(entry: Entry): void {
     if (entry.barriers === null) this.#ready.push(entry);
     else this.#barred.hold(entry);
   }
@@ -143,62 +136,18 @@ export class FeedRun implements Lineup {
     this.dispatcher.pump();
   }
 
-  /** Reads ahead for the lanes that run low, one statement at a time. */
+  /** Reads on for the lanes that run low. */
   fill(): void {
-    if (this.#reading || this.stopping) return;
-    const hungry: LaneRun[] = [];
-    for (const lane of this.lanes.values()) {
-      if (!lane.exhausted && lane.waiting < lowMark && lane.size < maxWindow) hungry.push(lane);
-    }
-    if (hungry.length === 0) return;
-    this.#reading = true;
-    this.#read(hungry).then(
-      () => {
-        this.#reading = false;
-        this.fill();
-      },
-      (error: unknown) => {
-        this.#deps.log.warn({ feedId: this.feed.id, err: error }, 'reading events failed; trying again');
-        setTimeout(() => {
-          this.#reading = false;
-          this.fill();
-        }, 250).unref();
-      },
-    );
+    this.#ahead.fill();
   }
 
-  async #read(hungry: readonly LaneRun[]): Promise<void> {
-    const limit = Math.max(32, Math.min(lanePage, Math.floor(feedPage / hungry.length)));
-    const events = await readLanes(this.#deps.sql, this.slice, {
-      lanes: hungry.map((lane) => lane.lane),
-      after: hungry.map((lane) => lane.readTo),
-      limit,
-    });
-    for (const event of events) if (event.position > this.#seen) this.#seen = event.position;
-    // Not `this.lanes`: a lane may have been lost and had back meanwhile, and then it reads from its cursor again.
-    const asked = new Map(hungry.map((lane) => [lane.lane, lane]));
-    const counts = new Map<number, number>();
-    let closed = false;
-    const now = Date.now();
-    for (const event of events) {
-      const lane = asked.get(event.lane);
-      if (!lane || lane.lost) continue;
-      counts.set(event.lane, (counts.get(event.lane) ?? 0) + 1);
-      lane.readTo = event.position;
-      lane.lastReadAt = now;
-      const entry = lane.add(event, this.accepts(event));
-      if (entry) this.#admit(entry);
-      else closed = true;
-    }
-    for (const lane of hungry) {
-      lane.readThrough = Math.max(lane.readThrough, lane.readTo);
-      if ((counts.get(lane.lane) ?? 0) === limit) continue;
-      lane.exhausted = true;
-      lane.readThrough = Math.max(lane.readThrough, this.feed.toPosition ?? this.#seen);
-      if (this.feed.toPosition === null) continue;
-      lane.finishAt(this.feed.toPosition);
-      closed = true;
-    }
+  /** New events at the end of the log, read once for all live feeds; false when no lane took them. */
+  takeTail(tail: Tail): boolean {
+    return !this.stopping && this.#ahead.takeTail(tail);
+  }
+
+  /** See Reader in read-ahead.ts. */
+  taken(closed: boolean): void {
     this.#admitFree();
     if (closed) this.#deps.progressed();
     this.dispatcher.pump();
@@ -241,8 +190,8 @@ export class FeedRun implements Lineup {
 
   #advance(lane: LaneRun, next: Entry | null): void {
     if (next && this.#holdsUp(lane, next)) this.#setAside(lane, next, { why: hasTooMany, delayMs: 0 });
-    else if (next) this.#admit(next);
-    if (!this.#reading && !lane.exhausted && lane.waiting < lowMark) this.fill();
+    else if (next) this.admit(next);
+    if (!this.#ahead.isReading && !lane.exhausted && lane.waiting < lowMark) this.fill();
   }
 
   /**

@@ -6,7 +6,7 @@
  */
 import type { Sql } from '../db/client.ts';
 import { readUser } from '../events/read-slice.ts';
-import type { StoredEvent } from '../events/stored-event.ts';
+import type { Barrier, StoredEvent } from '../events/stored-event.ts';
 import type { Outcome } from '../destinations/definition.ts';
 import { isGivenUp, retryDelayMs } from './backoff.ts';
 import { readBarriers, waitsForOthers } from './barriers.ts';
@@ -92,11 +92,8 @@ export class UserRun {
       this.#passed(event);
       return null;
     }
-    const barrier = event.barriers && (await readBarriers(this.#sql, this.run.feed.id, event.barriers));
-    if (barrier === 'open' || barrier === 'parked') {
-      const delayMs = barrier === 'open' ? barrierOpenMs : barrierParkedMs;
-      return { attempts: this.#attempts, delayMs, error: waitsForOthers, status: null, blocked: false };
-    }
+    const barred = event.barriers && (await this.#barredBy(event.barriers));
+    if (barred) return barred;
     const outcome = await this.#attempt(event);
     if (outcome === stopped) return { ...this.#asBefore(), delayMs: 0 };
     if (outcome.kind === 'delivered') {
@@ -138,6 +135,14 @@ export class UserRun {
       delayMs: retryDelayMs(attempts, policy, Math.random),
       blocked: false,
     });
+  }
+
+  /** Null when those it waits for have ended. */
+  async #barredBy(barriers: readonly Barrier[]): Promise<Failure | null> {
+    const state = await readBarriers(this.#sql, this.run.feed.id, barriers);
+    if (state === 'passed') return null;
+    const delayMs = state === 'open' ? barrierOpenMs : barrierParkedMs;
+    return { ...this.#asBefore(), delayMs, error: waitsForOthers };
   }
 
   /** One call, within the feed's rate and the destination's limits; `stopped` when there was none. */

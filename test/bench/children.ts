@@ -36,7 +36,7 @@ async function launch(child: ChildProcess): Promise<Child> {
     });
   });
   gone.catch(() => {});
-  const next = () =>
+  const message = () =>
     new Promise<{ answer?: unknown; error?: string }>((resolve) =>
       child.once('message', (message) => resolve(message as { answer?: unknown; error?: string })),
     );

@@ -18,7 +18,7 @@ export async function ingestMeasures(bench: Bench): Promise<Row[]> {
   const port = await freePort();
   const load = await startChild('load-child.ts', { name: 'load' });
   const api = await startChild('server-child.ts', { databaseUrl: url, role: 'api', port });
-  let perSecond = 20_000;
+  let perSecond = 26_000;
   if (bench.wants('ingest')) {
     const row = await batches(url, load, port);
     perSecond = row.perSecond;
@@ -99,9 +99,9 @@ async function bothAtOnce(bench: Bench, load: Child, perSecond: number): Promise
   const rate = Math.round(perSecond / 2);
   const seconds = 10;
   const lags: number[] = [];
-  let running = true;
+  const done = new AbortController();
   const watching = (async () => {
-    while (running) {
+    while (!done.signal.aborted) {
       await new Promise((resolve) => setTimeout(resolve, 500));
       lags.push(await lagOf(sql, feeds));
     }
@@ -109,7 +109,7 @@ async function bothAtOnce(bench: Bench, load: Child, perSecond: number): Promise
   const request = { url: `http://127.0.0.1:${port}`, connections: 16, batch: 100, users, perSecond: rate };
   await load.ask<LoadResult>({ ...request, events: rate * 2 });
   const { latenciesMs } = await load.ask<LoadResult>({ ...request, events: rate * seconds });
-  running = false;
+  done.abort();
   await watching;
   note(`lag while ${count(rate)} events/s come in: ${lags.join(', ')}`);
   bench.memory('both at once', await server.peakBytes());

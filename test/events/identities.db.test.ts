@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { openPool, type Sql } from '../../src/db/client.ts';
 import { appendEvents, type EventType } from '../../src/events/append.ts';
 import { laneOf } from '../../src/lib/ids.ts';
