@@ -36,17 +36,17 @@ async function launch(child: ChildProcess): Promise<Child> {
     });
   });
   gone.catch(() => {});
-  const message = () =>
+  const nextMessage = () =>
     new Promise<{ answer?: unknown; error?: string }>((resolve) =>
       child.once('message', (message) => resolve(message as { answer?: unknown; error?: string })),
     );
-  await Promise.race([next(), gone]);
+  await Promise.race([nextMessage(), gone]);
   let queue: Promise<unknown> = Promise.resolve();
   return {
     process: child,
     ask<Answer>(request: object) {
       const asked = queue.then(async () => {
-        const answer = next();
+        const answer = nextMessage();
         child.send(request);
         const { answer: value, error } = await Promise.race([answer, gone]);
         if (error !== undefined) throw new Error(error);
