@@ -34,7 +34,17 @@ export interface Acknowledged extends SentEvent {
   readonly acknowledgedAt: number;
 }
 
+/** What a client sends next; a track of one of its users unless `calls` says otherwise. */
+export interface Call {
+  readonly type: 'track' | 'identify' | 'page' | 'alias';
+  readonly userId: string | null;
+  readonly anonymousId: string | null;
+  readonly previousId?: string;
+}
+
 interface SendersOptions {
+  /** Draws what a client sends next. Ids must not be shared between clients: only then their order is known. */
+  readonly calls?: (client: number) => Call;
   /** Of the API processes that run now; a request goes to one of them, its repeat to another. */
   readonly addresses: () => readonly string[];
   readonly users: readonly string[];
@@ -48,6 +58,10 @@ interface Load {
   /** Over all clients; as fast as answers come if absent. */
   readonly eventsPerSecond?: number;
   readonly eventName?: string;
+}
+
+interface Sent extends SentEvent {
+  readonly call: Call;
 }
 
 const answerMs = 5_000;
@@ -71,47 +85,43 @@ export class Senders {
     const own = (client: number) => users.filter((_, index) => index % clients === client);
     await Promise.all(
       Array.from({ length: clients }, (_, client) =>
-        this.#run(own(client), { ...load, events: Math.ceil(load.events / clients) }),
+        this.#run(client, own(client), { ...load, events: Math.ceil(load.events / clients) }),
       ),
     );
   }
 
-  async #run(users: readonly string[], load: Load): Promise<void> {
-    const { random, clients } = this.#options;
+  async #run(client: number, users: readonly string[], load: Load): Promise<void> {
+    const { random, clients, calls } = this.#options;
+    const next = () =>
+      calls === undefined
+        ? this.#next(users[Math.floor(random() * users.length)] as string)
+        : this.#numbered(calls(client), `client-${client}`);
     const startedAt = performance.now();
     const msPerEvent = load.eventsPerSecond === undefined ? 0 : (1_000 * clients) / load.eventsPerSecond;
     for (let sent = 0; sent < load.events; sent += load.perRequest) {
-      const batch = Array.from({ length: Math.min(load.perRequest, load.events - sent) }, () =>
-        this.#next(users[Math.floor(random() * users.length)] as string),
-      );
+      const batch = Array.from({ length: Math.min(load.perRequest, load.events - sent) }, next);
       await this.#deliver(batch, load.eventName ?? 'Tested');
       const aheadMs = startedAt + (sent + batch.length) * msPerEvent - performance.now();
       if (aheadMs > 0) await sleep(aheadMs);
     }
   }
 
-  #next(userId: string): SentEvent {
-    const seq = (this.#seqs.get(userId) ?? 0) + 1;
-    this.#seqs.set(userId, seq);
-    return {
-      messageId: `${userId}-${seq}`,
-      userId,
-      anonymousId: null,
-      seq,
-      properties: { seq, noise: this.#options.random() },
-    };
+  #next(userId: string): Sent {
+    return this.#numbered({ type: 'track', userId, anonymousId: null }, userId);
   }
 
-  async #deliver(batch: readonly SentEvent[], event: string): Promise<void> {
+  #numbered(call: Call, series: string): Sent {
+    const seq = (this.#seqs.get(series) ?? 0) + 1;
+    this.#seqs.set(series, seq);
+    const { userId, anonymousId } = call;
+    const properties = { seq, noise: this.#options.random() };
+    return { messageId: `${series}-${seq}`, userId, anonymousId, seq, properties, call };
+  }
+
+  async #deliver(batch: readonly Sent[], event: string): Promise<void> {
     const body = JSON.stringify({
       writeKey,
-      batch: batch.map(({ messageId, userId, properties }) => ({
-        type: 'track',
-        event,
-        messageId,
-        userId,
-        properties,
-      })),
+      batch: batch.map(({ messageId, properties, call }) => ({ ...call, event, messageId, properties })),
     });
     for (;;) {
       if (await this.#post(body)) break;
