@@ -29,7 +29,7 @@ const sections = page.split(/^## /m).slice(1);
 
 test('the columns are those of the tables, in their order, with their types', async () => {
   const tables = sections.filter((section) => section.startsWith('warehouse.'));
-  assert.equal(tables.length, 3);
+  assert.equal(tables.length, 4);
   for (const section of tables) {
     const [name = ''] = section.split('\n');
     const documented = [...section.matchAll(/^\| `(\w+)` +\| `([\w[\]]+)` +\|/gm)].map((row) => row.slice(1));

@@ -122,6 +122,42 @@ test('a repeat binds nothing: a late duplicate cannot hand a device back', async
   assert.deepEqual(shape(await store([[null, 'a6']])), [['u:u7']]);
 });
 
+test('a user in SQL has its devices, its span and the latest of each trait', async () => {
+  const identify = (userId: string, anonymousId: string | null, payload: object) => ({
+    ...event([userId, anonymousId]),
+    type: 'identify' as const,
+    event: null,
+    text: JSON.stringify({ type: 'identify', userId, ...payload }),
+  });
+  await store([[null, 'phone']]);
+  await appendEvents(
+    sql,
+    [
+      identify('ann', 'phone', { traits: { plan: 'free', name: 'Ann' } }),
+      identify('ann', 'laptop', {
+        traits: { plan: 'pro' },
+        context: { traits: { plan: 'none', city: 'Graz' } },
+      }),
+      identify('ann', null, { traits: 'rubbish' }),
+    ],
+    48,
+  );
+  await store([[null, 'laptop']]);
+  const [ann] = await sql`
+    select id, anonymous_ids as devices, events, traits, first_seen < last_seen as spans
+    from warehouse.users where user_key = 'u:ann'`;
+  assert.deepEqual(
+    { ...ann },
+    {
+      id: 'ann',
+      devices: ['laptop', 'phone'],
+      events: 4,
+      traits: { plan: 'pro', name: 'Ann', city: 'Graz' },
+      spans: true,
+    },
+  );
+});
+
 test('whatever the history, every event follows the earlier ones that share an id', async () => {
   let run = 0;
   const id = (prefix: string) =>
