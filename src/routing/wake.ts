@@ -42,7 +42,7 @@ export function createWaker(deps: { readonly sql: Sql; readonly log: Log }): Wak
       if (waiting.size > 0) start();
     },
     async settle() {
-      while (waking !== null) await waking;
+      for (let current = waking; current !== null; current = waking) await current;
     },
   };
 }
