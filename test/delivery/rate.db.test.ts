@@ -122,7 +122,8 @@ test('a send that was not needed can be given back', async () => {
   await worker.granted();
   worker.stop();
   await setRate(10, 0);
-  assert.equal(worker.rate.take(), false);
+  // What an answer that was under way still brought.
+  for (let taken = true; taken;) taken = worker.rate.take();
   worker.rate.giveBack();
   assert.equal(worker.rate.take(), true);
   assert.equal(worker.rate.take(), false);
