@@ -177,7 +177,7 @@ declare
   v_parked_keys text[];
 begin
   -- The lock comes first: what is read after it is what holds when the cursor moves.
-  select coalesce(array_agg(t.n) filter (where t.cursor = t.from_position), '{}'),
+  select coalesce(array_agg(t.n) filter (where t.written = t.revision and t.cursor = t.from_position), '{}'),
          coalesce(array_agg(t.n) filter (where t.written = t.revision + 1), '{}')
     into v_moved, v_repeated
   from (

@@ -1,6 +1,8 @@
 /** The entry: arguments to the command line, its result to the exit code. The only process.exit but bin.js. */
-import { runCommandLine } from './cli/command-line.ts';
+import { useCompileCache } from './cli/compile-cache.ts';
 
+useCompileCache();
+const { runCommandLine } = await import('./cli/command-line.ts');
 const { stdin, stdout, stderr } = process;
 const exitCode = await runCommandLine(process.argv.slice(2), { streams: { stdin, stdout, stderr } });
 

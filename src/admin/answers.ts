@@ -168,3 +168,5 @@ export const queryResult = v.strictObject({
   rowCount: position,
   truncated: v.boolean(),
 });
+
+export const reloaded = v.strictObject({ reloaded: v.literal(true) });

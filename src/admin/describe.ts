@@ -7,7 +7,7 @@ import { failure } from './answers.ts';
 import { schemaOptions } from './validated.ts';
 
 export interface RouteDescription {
-  readonly tag: 'Sources' | 'Destinations' | 'Replays' | 'Deliveries' | 'Events' | 'SQL';
+  readonly tag: 'Sources' | 'Destinations' | 'Replays' | 'Deliveries' | 'Events' | 'SQL' | 'Server';
   readonly summary: string;
   readonly description?: string;
   /** Status of success, 200 if absent. */

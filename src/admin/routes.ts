@@ -13,9 +13,10 @@ import { type EventDeps, eventRoutes } from './event-routes.ts';
 import { createQueryRunner } from './query.ts';
 import { queryRoutes } from './query-routes.ts';
 import { replayRoutes } from './replay-routes.ts';
+import { type ServerDeps, serverRoutes } from './server-routes.ts';
 import { sourceRoutes } from './source-routes.ts';
 
-export interface AdminDeps extends DestinationDeps, EventDeps {
+export interface AdminDeps extends DestinationDeps, EventDeps, ServerDeps {
   readonly adminToken: string;
 }
 
@@ -30,7 +31,8 @@ export function createAdminApi(deps: AdminDeps) {
     .route('/replays', replayRoutes(shared))
     .route('/', deliveryRoutes(shared))
     .route('/events', eventRoutes(shared))
-    .route('/sql', queryRoutes(shared));
+    .route('/sql', queryRoutes(shared))
+    .route('/', serverRoutes(shared));
   routes.all('*', (c) => {
     throw new AppError('not_found', { message: `There is no ${c.req.method} ${c.req.path}.` });
   });

@@ -1,7 +1,8 @@
 /**
  * The composition root: builds every part from the configuration, starts the roles api and worker, and stops
  * them in the order that loses nothing: no new requests, what was taken is answered, lanes are let go, then
- * the connections close.
+ * the connections close. When another process has taken over, lanes are let go at once and clients may take their
+ * time.
  */
 import { createDocs } from '../admin/docs.ts';
 import { eventLine } from '../admin/events.ts';
@@ -19,8 +20,10 @@ import { appendGroup } from '../events/append-group.ts';
 import { keepRejected } from '../events/rejected.ts';
 import { createApp } from '../http/app.ts';
 import { createHealthRoutes } from '../http/health.ts';
-import { listen } from '../http/server.ts';
+import { listen, type ListeningSocket } from '../http/server.ts';
+import { createForwarding } from '../ingest/client-address.ts';
 import { createGroupCommit } from '../ingest/group-commit.ts';
+import { createRateLimit } from '../ingest/rate-limit.ts';
 import { createIngestRoutes } from '../ingest/routes.ts';
 import { createWriteKeys } from '../ingest/write-key.ts';
 import { startSweep } from '../jobs/sweep.ts';
@@ -40,12 +43,19 @@ export interface ServeOptions {
   readonly log: Log;
   /** The destination types; those of src/destinations unless a benchmark adds its own. */
   readonly catalogue?: Catalogue;
+  /** That of the process before, instead of a new one. */
+  readonly socket?: ListeningSocket;
+  /** What `POST /admin/reload` does; without it the answer is that there is no such thing. */
+  readonly reload?: () => Promise<void>;
 }
 
 export interface RunningServer {
   /** `http://127.0.0.1:8080`; null for a worker, which listens only for health checks. */
   readonly address: string;
+  readonly socket: ListeningSocket;
   stop(): Promise<void>;
+  /** Another process accepts and delivers now: finishes what is here. `stop` hastens it. */
+  retire(): Promise<void>;
 }
 
 /** What every role needs. */
@@ -89,17 +99,24 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       admin: api?.admin ?? null,
       docs: api?.docs ?? null,
     });
-    const server = await listen(app, config);
+    const server = await listen(app, config, options.socket);
+    let ended: Promise<void> | undefined;
+    const end = async (closed: Promise<void>, released?: Promise<void>) => {
+      api?.closeStreams();
+      await Promise.all([closed, released]);
+      await api?.stop();
+      if (!released) await worker?.stop();
+      await healthPool.end({ timeout: 1 });
+    };
     return {
       address: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${server.port}`,
-      async stop() {
+      socket: server.socket,
+      stop() {
         stopping = true;
-        api?.closeStreams();
-        await server.close();
-        await api?.stop();
-        await worker?.stop();
-        await healthPool.end({ timeout: 1 });
+        const closed = server.close();
+        return (ended ??= end(closed));
       },
+      retire: () => (ended ??= end(server.retire(), worker?.stop() ?? Promise.resolve())),
     };
   } catch (error) {
     await worker?.stop();
@@ -173,9 +190,17 @@ async function buildApi(
     readSecret: shared.readSecret,
     checkDestinationUrl: (url) => checkHost(url, addresses),
     streamEvents: (request) => streamEvents(tail, request),
+    reload: shared.reload ?? null,
   });
   return {
-    ingest: createIngestRoutes({ log, groupCommit, writeKeys, validate: await loadEventSchemas() }),
+    ingest: createIngestRoutes({
+      log,
+      groupCommit,
+      writeKeys,
+      validate: await loadEventSchemas(),
+      rateLimit: config.rateLimitPerKey === null ? null : createRateLimit(config.rateLimitPerKey),
+      forwarding: createForwarding(config.trustedProxies),
+    }),
     admin,
     docs: createDocs(admin),
     /** Ends what would keep connections open for ever. */

@@ -1,22 +1,25 @@
 /**
  * The life of a server process: database, migrations, secrets, roles, the banner; then a signal, and all of it
  * in reverse. Promises that what was started is stopped, also when a later step fails, the embedded Postgres
- * last; that a second Ctrl-C ends it at once; and that a failed start is told in a sentence.
+ * last; that a second Ctrl-C ends it at once; and that a failed start is told in a sentence. Later processes of a
+ * reload live here too: they are given socket and database, and end when the next one has taken over.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Config, type Environment, unknownVariables } from '../config/env.ts';
 import { openPool } from '../db/client.ts';
 import { startEmbeddedPostgres } from '../db/embedded.ts';
 import { migrateDatabase } from '../db/migrate.ts';
-import { toError } from '../lib/errors.ts';
+import { AppError, toError } from '../lib/errors.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { renderBanner, withoutPassword } from './banner.ts';
-import { CommandError } from './failure.ts';
 import { formatSeconds } from './figures.ts';
 import { type Installation, resolveInstallation } from './installation.ts';
 import { readInstallationFile, writeInstallationFile } from './installation-file.ts';
-import { serve } from './serve.ts';
-import { listenForStop } from './stop-signals.ts';
+import { Reloads } from './reload.ts';
+import { type RunningServer, serve } from './serve.ts';
+import { explain, isAbsent } from './start-failure.ts';
+import { listenForStop, type StopRequest } from './stop-signals.ts';
+import type { FirstProcess } from './successor.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface StartOptions {
@@ -24,6 +27,8 @@ export interface StartOptions {
   readonly terminal: Terminal;
   /** Stands in for process.env. */
   readonly environment?: Environment;
+  /** The process that this one takes over from. */
+  readonly first?: FirstProcess | null;
 }
 
 /** Something that runs and must be stopped; the last started is stopped first. */
@@ -36,31 +41,44 @@ const longestStopMs = 25_000;
 const longestWaitForDatabaseMs = 30_000;
 
 /** Starts the server and resolves with the exit code when it was told to stop. @throws CommandError when it cannot start */
-export async function start({ config, terminal, environment }: StartOptions): Promise<number> {
+export async function start(options: StartOptions): Promise<number> {
+  const { config, terminal, environment, first = null } = options;
   const startedAt = performance.now();
   const log = createServerLog(config, terminal);
-  const stop = listenForStop(log);
+  let reloads: Reloads | undefined;
+  const reload = () => (first ?? reloads)?.reload() ?? Promise.reject(new AppError('conflict', starting));
+  const stop = listenForStop({
+    log,
+    hangUp: terminal.isInteractive
+      ? null
+      : () => void reload().catch((error: Error) => log.warn({ reason: error.message }, 'SIGHUP: no reload')),
+  });
   const running: Running[] = [];
   let exitCode = 0;
   try {
     for (const name of unknownVariables(environment))
       log.warn(`${name} means nothing to Repeater; see "repeater serve --help".`);
-    const databaseUrl = await openDatabase(config, { log, running, signal: stop.signal });
+    const database = await openDatabase(options, { log, running, signal: stop.signal });
     if (!stop.signal.aborted) {
-      const installation = await findInstallation(config, databaseUrl);
+      const installation = await findInstallation(config, database.url);
       for (const warning of installation.warnings) log.warn(warning);
-      const server = await serve({ config, databaseUrl, installation, log });
+      const given = first ? { socket: first.socket } : {};
+      const server = await serve({ config, databaseUrl: database.url, installation, log, reload, ...given });
       running.push({ name: 'server', stop: () => server.stop() });
       const address = reachable(server.address);
       log.info({ address, role: config.role }, 'ready');
-      if (config.role !== 'worker') {
-        await announce(
-          { config, terminal, databaseUrl, installation },
-          { address, tookMs: performance.now() - startedAt },
-        );
+      if (first) exitCode = await serveUntilRetired(server, { first, stop, log });
+      else {
+        reloads = createReloads(server, { log, embeddedUrl: database.embeddedUrl, running });
+        if (config.role !== 'worker') {
+          await announce(
+            { config, terminal, databaseUrl: database.url, installation },
+            { address, tookMs: performance.now() - startedAt },
+          );
+        }
+        exitCode = await Promise.race([stop.requested, reloads.ended]);
       }
-      exitCode = await stop.requested;
-      if (terminal.isInteractive) terminal.note('Stopping …');
+      if (terminal.isInteractive && !first) terminal.note('Stopping …');
     }
   } catch (error) {
     throw explain(error, config);
@@ -71,12 +89,44 @@ export async function start({ config, terminal, environment }: StartOptions): Pr
   return exitCode;
 }
 
+const starting = { message: 'The server is starting.' };
+
+function createReloads(
+  server: RunningServer,
+  { log, embeddedUrl, running }: { log: Log; embeddedUrl: string | null; running: Running[] },
+): Reloads {
+  const reloads = new Reloads({
+    log,
+    embeddedUrl,
+    command: [process.execPath, ...process.execArgv, ...process.argv.slice(1), '--take-over'],
+    first: { socket: server.socket, retire: () => server.retire(), hasten: () => void server.stop() },
+  });
+  running.push({ name: 'later processes', stop: () => reloads.stop() });
+  return reloads;
+}
+
+/** A process that took over ends when it is stopped, when the next one has taken over, or with the first process. */
+async function serveUntilRetired(
+  server: RunningServer,
+  { first, stop, log }: { first: FirstProcess; stop: StopRequest; log: Log },
+): Promise<number> {
+  first.ready(server.socket);
+  const why = await Promise.race([stop.requested, first.gone, first.retired]);
+  if (why !== 'retire') {
+    if (!stop.signal.aborted) log.error('the first process is gone; stopping');
+    return why;
+  }
+  const hastened = Promise.race([stop.requested, first.gone]).then(() => server.stop());
+  await Promise.race([server.retire(), hastened]);
+  return 0;
+}
+
 /** Applies migrations and ends. @throws CommandError when the database cannot be reached or migrated */
 export async function migrate({ config, terminal }: StartOptions): Promise<void> {
   const log = createServerLog(config, terminal);
   const running: Running[] = [];
   try {
-    await openDatabase(config, { log, running, signal: new AbortController().signal });
+    await openDatabase({ config }, { log, running, signal: new AbortController().signal });
   } catch (error) {
     throw explain(error, config, 'The database could not be migrated');
   } finally {
@@ -88,21 +138,33 @@ function createServerLog(config: Config, terminal: Terminal): Log {
   return createLog({ level: config.logLevel, pretty: terminal.isInteractive && config.databaseUrl === null });
 }
 
-/** The connection string of a migrated database. */
+interface Database {
+  readonly url: string;
+  /** The same, when it is the embedded one. */
+  readonly embeddedUrl: string | null;
+}
+
+/** Finds or starts the database and migrates it. */
 async function openDatabase(
-  config: Config,
+  { config, first = null }: Pick<StartOptions, 'config' | 'first'>,
   { log, running, signal }: { readonly log: Log; readonly running: Running[]; readonly signal: AbortSignal },
-): Promise<string> {
+): Promise<Database> {
   if (config.databaseUrl !== null) {
     await migrateWhenReachable(config.databaseUrl, log, signal);
-    return config.databaseUrl;
+    return { url: config.databaseUrl, embeddedUrl: null };
   }
+  // The first process owns it, also while later ones serve.
+  const embeddedUrl = first?.embeddedUrl ?? (await startEmbedded(config, log, running));
+  await migrateDatabase(embeddedUrl);
+  return { url: embeddedUrl, embeddedUrl };
+}
+
+async function startEmbedded(config: Config, log: Log, running: Running[]): Promise<string> {
   const embedded = await startEmbeddedPostgres({
     dataDir: config.dataDir,
     log: (message) => log.info(message),
   });
   running.push({ name: 'embedded PostgreSQL', stop: () => embedded.stop() });
-  await migrateDatabase(embedded.url);
   return embedded.url;
 }
 
@@ -124,13 +186,6 @@ async function migrateWhenReachable(databaseUrl: string, log: Log, signal: Abort
       await sleep(1000);
     }
   }
-}
-
-const absentCodes = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'CONNECT_TIMEOUT', '57P03'];
-
-function isAbsent(error: unknown): boolean {
-  const { code } = toError(error) as NodeJS.ErrnoException;
-  return code !== undefined && absentCodes.includes(code);
 }
 
 async function findInstallation(config: Config, databaseUrl: string): Promise<Installation> {
@@ -188,34 +243,4 @@ async function stopAll(running: Running[], log: Log): Promise<void> {
       log.error({ err: error }, `stopping the ${name} failed`);
     }
   }
-}
-
-/** A failed start as a sentence with advice; the cause keeps the rest. */
-function explain(thrown: unknown, config: Config, failed = 'Repeater could not start'): Error {
-  const error = toError(thrown);
-  const { code, path } = error as NodeJS.ErrnoException;
-  const place = `${config.host}:${config.port}`;
-  const { hostname } = error as { hostname?: unknown };
-  if (code === 'EADDRINUSE') {
-    const hint = `Is it running already? Else choose another port: PORT=${config.port + 1} npm start`;
-    return new CommandError(`Port ${config.port} is in use (PORT, ${place}).`, { hint, cause: error });
-  }
-  if (code === 'EACCES' && 'port' in error) {
-    return new CommandError(`Port ${config.port} may not be opened by this user (PORT).`, { cause: error });
-  }
-  if (code === 'EADDRNOTAVAIL' || hostname === config.host) {
-    return new CommandError(`${config.host} is no address of this machine (HOST).`, { cause: error });
-  }
-  if (config.databaseUrl !== null && isAbsent(error)) {
-    const hint = 'DATABASE_URL names the server; without it an embedded one is started.';
-    const text = `The database at ${withoutPassword(config.databaseUrl)} does not answer (${code}).`;
-    return new CommandError(text, { hint, cause: error });
-  }
-  if (code !== undefined && path?.startsWith(config.dataDir) === true) {
-    const hint = 'It must be a folder of the user who starts Repeater; DATA_DIR names another.';
-    const text = `The data folder ${config.dataDir} cannot be used (${code}).`;
-    return new CommandError(text, { hint, cause: error });
-  }
-  const detail = config.logLevel === 'debug' || config.logLevel === 'trace' ? `\n${error.stack ?? ''}` : '';
-  return new CommandError(`${failed}: ${error.message}${detail}`, { cause: error });
 }

@@ -1,6 +1,7 @@
 /**
  * When a server stops: at SIGINT or SIGTERM, or at an error nobody caught. A second signal ends the process at
  * once, but one within a second counts as the first: npm passes a Ctrl-C on that the terminal has sent already.
+ * SIGHUP asks for a reload, unless a person's terminal has gone: then it stops the server like the others.
  */
 import type { Log } from '../lib/log.ts';
 
@@ -12,17 +13,24 @@ export interface StopRequest {
   dispose(): void;
 }
 
+interface StopOptions {
+  readonly log: Log;
+  /** At SIGHUP; null: stop. */
+  readonly hangUp: (() => void) | null;
+}
+
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const sameSignalMs = 1000;
 
 /** Listens until disposed. */
-export function listenForStop(log: Log): StopRequest {
+export function listenForStop({ log, hangUp }: StopOptions): StopRequest {
   const { promise: requested, resolve } = Promise.withResolvers<number>();
   const controller = new AbortController();
   let firstAt: number | undefined;
 
   function onSignal(signal: NodeJS.Signals): void {
-    if (firstAt === undefined) {
+    if (signal === 'SIGHUP' && hangUp) hangUp();
+    else if (firstAt === undefined) {
       firstAt = performance.now();
       log.info({ signal }, 'stopping');
       controller.abort();

@@ -3,6 +3,7 @@
  * name with what was expected: nobody should have to start five times to find five mistakes. Values of
  * secrets never appear in a message. `environmentVariables` is the list that README.md shows (by test).
  */
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import * as v from 'valibot';
 
@@ -26,6 +27,10 @@ export interface Config {
   readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
   /** A message id that comes again within this time is stored once. */
   readonly dedupHours: number;
+  /** Whose X-Forwarded-For is believed: as many proxies in front, or those of these addresses and networks. */
+  readonly trustedProxies: number | readonly string[];
+  /** Events per second that a write key may send to one process; null: as many as come. */
+  readonly rateLimitPerKey: number | null;
 }
 
 /** What the commands need that talk to a running server. */
@@ -51,6 +56,12 @@ export const environmentVariables = [
   ['ROLE', 'all', '`all`, `api` (accepts events, admin API) or `worker` (delivers).'],
   ['ALLOW_PRIVATE_DESTINATIONS', 'false', '`true` lets destinations reach loopback and private addresses.'],
   ['DEDUP_HOURS', '48', 'How long a repeated messageId is recognised, 1 to 8760 hours.'],
+  [
+    'TRUSTED_PROXIES',
+    '0',
+    'Whose `X-Forwarded-*` headers count: a number of proxies in front, or addresses and networks (`10.0.0.0/8,::1`).',
+  ],
+  ['RATE_LIMIT_PER_KEY', 'off', 'Events a second of one write key and process; beyond it that key gets 429.'],
   [
     'LOG_LEVEL',
     'info; warn for the embedded database in a terminal',
@@ -103,6 +114,17 @@ const adminToken = v.optional(
   v.pipe(text, v.regex(/^[\x21-\x7e]{8,512}$/, 'at least 8 characters, none of them a space')),
 );
 
+const proxies = v.pipe(
+  text,
+  v.transform((value) =>
+    /^\d{1,2}$/.test(value) ? Number(value) : value.split(',').map((part) => part.trim()),
+  ),
+  v.check(
+    (value) => typeof value === 'number' || value.every(isNetwork),
+    'a number of proxies, or addresses and networks such as 10.0.0.0/8,::1',
+  ),
+);
+
 const serverShape = v.object({
   PORT: port,
   HOST: v.optional(v.pipe(text, v.regex(/^[\w.:%-]+$/, 'an address or a host name'))),
@@ -126,6 +148,8 @@ const serverShape = v.object({
   ROLE: v.optional(choice('all', 'api', 'worker'), 'all'),
   ALLOW_PRIVATE_DESTINATIONS: v.optional(choice('true', 'false', '1', '0'), 'false'),
   DEDUP_HOURS: v.optional(wholeNumber(1, 8760), '48'),
+  TRUSTED_PROXIES: v.optional(proxies, '0'),
+  RATE_LIMIT_PER_KEY: v.optional(wholeNumber(1, 1_000_000)),
   LOG_LEVEL: v.optional(choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent')),
 });
 
@@ -162,6 +186,8 @@ export function loadConfig(options: LoadOptions = {}): Config {
     allowPrivateDestinations: ['true', '1'].includes(given.ALLOW_PRIVATE_DESTINATIONS),
     logLevel: given.LOG_LEVEL ?? (quiet ? 'warn' : 'info'),
     dedupHours: given.DEDUP_HOURS,
+    trustedProxies: given.TRUSTED_PROXIES,
+    rateLimitPerKey: given.RATE_LIMIT_PER_KEY ?? null,
   });
 }
 
@@ -198,6 +224,16 @@ function parse<Shape extends v.GenericSchema>(shape: Shape, options: LoadOptions
     [...problems].map(
       ([name, expected]) => `${name}=${hintOf(name, given[name] ?? '')}: expected ${expected}`,
     ),
+  );
+}
+
+function isNetwork(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const most = isIP(address) === 6 ? 128 : 32;
+  return (
+    isIP(address) !== 0 &&
+    rest.length === 0 &&
+    (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= most))
   );
 }
 

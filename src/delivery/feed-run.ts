@@ -9,6 +9,7 @@ import type { DeliverableEvent, Outcome } from '../destinations/definition.ts';
 import type { Sql } from '../db/client.ts';
 import { Queue } from '../lib/queue.ts';
 import type { Log } from '../lib/log.ts';
+import { isWanted } from '../routing/integrations.ts';
 import { retryDelayMs } from './backoff.ts';
 import { BarredEntries, waitsForOthers } from './barriers.ts';
 import { type Dispatcher, type Lineup, stopped, type Task } from './dispatcher.ts';
@@ -155,7 +156,7 @@ export class FeedRun implements Lineup {
 
   /** Whether the destination takes this event; what it does not take ends as filtered. */
   accepts(event: StoredEvent): boolean {
-    return this.feed.accepts.has(event.type);
+    return this.feed.accepts.has(event.type) && isWanted(event, this.feed.names);
   }
 
   /** The outcome of a lane's task. */

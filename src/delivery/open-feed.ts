@@ -20,6 +20,8 @@ export interface OpenFeed {
   readonly ratePerSecond: number | null;
   /** Event types the destination takes. */
   readonly accepts: ReadonlySet<string>;
+  /** By which an event may ask for the destination or refuse it: its own name, then those of its type. */
+  readonly names: readonly string[];
   readonly retryPolicy: RetryPolicy;
   /** A permanent failure parks the user until someone decides, instead of becoming a dead letter. */
   readonly blocksOnRejection: boolean;
@@ -68,6 +70,7 @@ export async function loadFeed(
     condition: selection === null || feed.listed ? null : (client) => selectionCondition(client, selection),
     ratePerSecond: feed.ratePerSecond,
     accepts: new Set(definition.accepts),
+    names: [destination.name, definition.name, definition.slug],
     retryPolicy: { ...defaultRetryPolicy, ...destination.policy.retry },
     blocksOnRejection: destination.policy.onPermanentFailure === 'block',
     outlet: {

@@ -12,6 +12,12 @@ export const maxBodyBytes = 5_242_880;
 export const maxBatchEvents = 2_500;
 /** Levels of nesting, the body's own object included. */
 export const maxDepth = 210;
+/** Keys of one event, nested ones included. */
+export const maxKeys = 11_000;
+/** Characters of a key. */
+export const maxKeyLength = 8_192;
+/** Characters of a text inside an event. */
+export const maxStringLength = 36_864;
 /** UTF-8 bytes of a messageId. */
 export const maxMessageIdBytes = 255;
 /** Characters of a userId, anonymousId, groupId or previousId. */

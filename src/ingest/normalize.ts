@@ -10,7 +10,9 @@ import { laneOf, userKeyOf } from '../lib/ids.ts';
 import { findUnstorableNumber, replaceBadText, type ParsedJson } from '../lib/json.ts';
 import type { EventValidator } from '../validation/catalogue.ts';
 import type { Problem } from '../validation/compile.ts';
+import { addressToAdd, type Client, unknownClient } from './client.ts';
 import { maxEventBytes, maxMessageIdBytes } from './limits.ts';
+import { oversizedPart } from './sizes.ts';
 import { eventTime, parseInstant } from './timestamps.ts';
 
 /** What holds for all events of a request. */
@@ -24,10 +26,16 @@ export interface RequestFacts {
   readonly replaced: boolean;
   readonly mayHoldBadText: boolean;
   readonly mayHoldBadNumbers: boolean;
+  readonly client: Client;
 }
 
 /** Reads what holds for all events from a batch's body; `{}` for a single call. */
-export function factsOf(sourceId: number, body: Fields, parsed: ParsedJson): RequestFacts {
+export function factsOf(
+  sourceId: number,
+  body: Fields,
+  parsed: ParsedJson,
+  client: Client = unknownClient,
+): RequestFacts {
   const { mayHoldBadText, mayHoldBadNumbers } = parsed;
   const sent = { context: body['context'], integrations: body['integrations'] };
   const shared = mayHoldBadText ? replaceBadText(sent) : sent;
@@ -38,6 +46,7 @@ export function factsOf(sourceId: number, body: Fields, parsed: ParsedJson): Req
     replaced: shared !== sent,
     mayHoldBadText,
     mayHoldBadNumbers,
+    client,
   };
 }
 
@@ -103,18 +112,8 @@ function accept(event: Fields, type: EventType, facts: RequestFacts, marks: stri
     ]);
   }
   const text = JSON.stringify(storedForm(event, type, messageId, facts));
-  if (
-    text.length > maxEventBytes ||
-    (text.length * 3 > maxEventBytes && Buffer.byteLength(text) > maxEventBytes)
-  ) {
-    return refuse('event_too_large', event, [
-      {
-        field: '',
-        expected: `to be at most ${maxEventBytes} bytes`,
-        got: `${Buffer.byteLength(text)} bytes`,
-      },
-    ]);
-  }
+  const oversized = oversizedPart(event, text);
+  if (oversized) return refuse('event_too_large', event, [oversized]);
   const userId = idOf(event['userId']);
   const anonymousId = idOf(event['anonymousId']);
   const userKey = userKeyOf(userId, anonymousId);
@@ -138,11 +137,15 @@ function accept(event: Fields, type: EventType, facts: RequestFacts, marks: stri
 
 /** The event as it will be kept. The common case, a complete event of a batch without a context, is the object itself. */
 function storedForm(event: Fields, type: EventType, messageId: string, facts: RequestFacts): Fields {
+  const shared = isObject(facts.context) ? facts.context : null;
+  const ip = addressToAdd(event, shared, facts.client);
   const complete = event['type'] === type && event['messageId'] === messageId && !('writeKey' in event);
-  if (complete && !isObject(facts.context) && !isObject(facts.integrations)) return event;
+  if (complete && ip === null && shared === null && !isObject(facts.integrations)) return event;
   // Spreading defines own properties, so that a key `__proto__` stays data.
   const { writeKey: _writeKey, ...stored }: Fields = { ...event, type, messageId };
-  return addShared(stored, facts);
+  addShared(stored, facts);
+  if (ip !== null) stored['context'] = { ...(isObject(stored['context']) ? stored['context'] : {}), ip };
+  return stored;
 }
 
 /** Puts the batch's context and integrations into the event given, which is changed. */
@@ -234,7 +237,7 @@ function refuse(code: ErrorCode, raw: unknown, problems: readonly Problem[]): No
 }
 
 /** What was refused, as JSON text that Postgres takes, cut at four times an event's size. */
-function keptText(raw: unknown): string {
+export function keptText(raw: unknown): string {
   const text = JSON.stringify(replaceBadText(raw)) ?? 'null';
   return text.slice(0, 4 * maxEventBytes).toWellFormed();
 }

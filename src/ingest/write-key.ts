@@ -3,6 +3,7 @@
  * stops within that time; an unknown key is looked up at once, but not more often than the limit below.
  */
 import type { Sql } from '../db/client.ts';
+import { AppError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 
 const refreshMs = 5_000;
@@ -14,7 +15,10 @@ interface KeyRow {
 }
 
 export interface WriteKeys {
-  /** The id of the key's source; null for an unknown, expired or disabled one. */
+  /**
+   * The id of the key's source; null for an unknown, expired or disabled one.
+   * @throws AppError storage_unavailable when the key is not known yet and the database does not answer.
+   */
   sourceOf(key: string): Promise<number | null>;
   stop(): void;
 }
@@ -44,7 +48,11 @@ export async function createWriteKeys(deps: { readonly sql: Sql; readonly log: L
     async sourceOf(key) {
       const known = keys.get(key);
       if (known !== undefined) return known;
-      if (performance.now() - readAt > lookUpAtMostEveryMs) await read();
+      if (performance.now() - readAt > lookUpAtMostEveryMs) {
+        await read().catch((cause: unknown) => {
+          throw new AppError('storage_unavailable', { retryAfterSeconds: 1, cause });
+        });
+      }
       return keys.get(key) ?? null;
     },
     stop: () => clearInterval(timer),

@@ -23,6 +23,7 @@ const catalogue = {
     400,
     'The address is private or not allowed for destinations; ALLOW_PRIVATE_DESTINATIONS=true allows it.',
   ],
+  reload_failed: [500, 'The new process did not start; the one before goes on.'],
   query_failed: [400, 'The query failed.'],
   rate_limited: [429, 'Too many requests.'],
   overloaded: [503, 'The server is busy; try again shortly.'],

@@ -39,6 +39,7 @@ test('the document names every route, with its body, parameters and answers', as
     '/admin/events/export',
     '/admin/events/stream',
     '/admin/parked-users',
+    '/admin/reload',
     '/admin/replays',
     '/admin/replays/preview',
     '/admin/replays/{id}',

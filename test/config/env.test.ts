@@ -26,6 +26,8 @@ test('an empty environment starts the embedded database on loopback', () => {
     allowPrivateDestinations: false,
     logLevel: 'info',
     dedupHours: 48,
+    trustedProxies: 0,
+    rateLimitPerKey: null,
   });
   assert.ok(Object.isFrozen(config));
   assert.equal(loadConfig({ environment: {}, isTerminal: true }).logLevel, 'warn');
@@ -46,6 +48,8 @@ test('values are read, an empty text is none, options win', () => {
     ROLE: 'WORKER',
     ALLOW_PRIVATE_DESTINATIONS: 'true',
     DEDUP_HOURS: '24',
+    TRUSTED_PROXIES: '10.0.0.0/8, ::1',
+    RATE_LIMIT_PER_KEY: '500',
     WRITE_KEY: '',
     ADMIN_TOKEN: '  ',
     SECRET_KEY: 'new-key-of-16-ch,old-key-of-16-ch',
@@ -57,6 +61,9 @@ test('values are read, an empty text is none, options win', () => {
   assert.equal(config.role, 'worker');
   assert.equal(config.allowPrivateDestinations, true);
   assert.equal(config.dedupHours, 24);
+  assert.deepEqual(config.trustedProxies, ['10.0.0.0/8', '::1']);
+  assert.equal(config.rateLimitPerKey, 500);
+  assert.equal(loadConfig({ environment: { TRUSTED_PROXIES: '2' } }).trustedProxies, 2);
   assert.equal(config.writeKey, null);
   assert.equal(config.adminToken, null);
   assert.equal(config.secretKey, environment.SECRET_KEY);
@@ -73,6 +80,8 @@ test('every bad variable is named with what was expected, and no secret is shown
     ROLE: 'boss',
     ALLOW_PRIVATE_DESTINATIONS: 'maybe',
     DEDUP_HOURS: '0',
+    TRUSTED_PROXIES: '10.0.0.0/33',
+    RATE_LIMIT_PER_KEY: '0',
     LOG_LEVEL: 'loud',
   };
   assert.throws(
@@ -91,6 +100,8 @@ test('every bad variable is named with what was expected, and no secret is shown
     },
   );
   assert.throws(() => loadConfig({ environment: { PORT: '65536' } }), /from 0 to 65535/);
+  for (const proxies of ['nginx', '10.0.0.0/', '10.0.0.0/8/8', '::1/129', '1,,2', '-1'])
+    assert.throws(() => loadConfig({ environment: { TRUSTED_PROXIES: proxies } }), /a number of proxies/);
 });
 
 test('a command is not stopped by variables of the server, and shows no password of REPEATER_URL', () => {

@@ -43,7 +43,7 @@ class World implements Destination {
   /** Deliveries that a worker has forgotten, by position. */
   readonly #repeatable = new Map<number, number>();
   #born = 0;
-  #failureRate = 0.25;
+  #failureRate = 0.3;
 
   constructor(feedId: number, random: Random) {
     this.feedId = feedId;
@@ -107,19 +107,28 @@ class World implements Destination {
   async step(): Promise<void> {
     const worker = this.#pick(this.workers);
     const draw = this.random();
-    if (draw < 0.08) return this.append();
-    if (draw < 0.1) return void (await sql`select repeater.sweep(null)`);
-    if (draw < 0.11) return this.#kill(worker);
-    if (draw < 0.125) return this.#freeze(worker);
-    if (draw < 0.15) return this.#expire();
+    if (draw < 0.12) return this.append();
+    if (draw < 0.13) return void (await sql`select repeater.sweep(null)`);
+    if (draw < 0.135) return this.#kill(worker);
+    if (draw < 0.145) return this.#freeze(worker);
+    if (draw < 0.16) return this.#expire();
     const awake = this.workers.filter(({ isFrozen }) => !isFrozen);
     if (awake.length === 0 || draw < 0.18) return worker.wakeUp();
     const able = this.#pick(awake);
-    if (draw < 0.185) return able.leave();
+    if (draw < 0.183) return able.leave();
     if (draw < 0.2) return able.writeLane(this.#pick(lanes), true);
     if (draw < 0.22) return able.lastLook();
-    if (draw < 0.26) return able.takeLane(this.#pick(lanes));
-    if (draw < 0.32) return able.takeUser(keyOf(this.#pick(users)));
+    if (draw < 0.24) return able.takeLane(this.#pick(lanes));
+    if (draw < 0.3) return able.takeUser(keyOf(this.#pick(users)));
+    if (draw < 0.315) return this.#takeOver(able);
+    if (draw < 0.335) return this.#passWhileHandingBack();
+    return this.#work();
+  }
+
+  /** Any worker goes on with anything it has. */
+  async #work(): Promise<void> {
+    const awake = this.workers.filter(({ isFrozen }) => !isFrozen);
+    const able = this.#pick(awake);
     const tasks = awake.flatMap((each) => [
       ...[...each.lanes.keys()].map((lane) => () => each.stepLane(lane)),
       ...[...each.users.keys()].map((userKey) => () => each.stepUser(userKey)),
@@ -127,8 +136,48 @@ class World implements Destination {
     return this.#pick([...tasks, () => able.takeLane(this.#pick(lanes))])();
   }
 
-  async append({ isWoken } = { isWoken: this.random() < 0.8 }): Promise<void> {
-    const chosen = Array.from({ length: 1 + Math.floor(this.random() * 4) }, () => this.#pick(users));
+  /** A worker falls silent for too long, another has what it had and gets some way with it, then it comes back. */
+  async #takeOver(silent: ModelWorker): Promise<void> {
+    const had = { lanes: [...silent.lanes.keys()], users: [...silent.users.keys()] };
+    this.#freeze(silent);
+    await this.#expire();
+    const [heir] = this.workers.filter(({ isFrozen }) => !isFrozen);
+    if (heir) {
+      for (const lane of had.lanes) await heir.takeLane(lane);
+      for (const userKey of had.users) await heir.takeUser(userKey);
+      for (let count = Math.floor(this.random() * 15); count > 0; count--) await this.#work();
+    }
+    await silent.wakeUp();
+  }
+
+  /** A user is about to be handed back, and just then its lane gets another of its events, and perhaps passes it. */
+  async #passWhileHandingBack(): Promise<void> {
+    const able = this.#pick(this.workers.filter(({ isFrozen }) => !isFrozen));
+    const parked = await sql<{ key: string }[]>`
+      select user_key as key from repeater.parked_users where feed_id = ${this.feedId} order by key`;
+    const userKey = this.#pick([...parked.map(({ key }) => key), keyOf('nobody')]);
+    const lane = laneOf(userKey);
+    await able.takeLane(lane);
+    const holder = this.workers.find((each) => !each.isFrozen && each.lanes.has(lane)) ?? able;
+    for (let count = 0; count < 40; count++) await holder.stepLane(lane);
+    await able.takeUser(userKey);
+    const returning = this.workers.find((each) => !each.isFrozen && each.users.has(userKey)) ?? able;
+    for (let count = 0; count < 40 && returning.users.get(userKey)?.isClear === false; count++)
+      await returning.stepUser(userKey);
+    if (!returning.users.get(userKey)?.isClear) return;
+    await this.append({ isWoken: true, of: userKey });
+    for (let count = Math.floor(this.random() * 30); count > 0; count--) await holder.stepLane(lane);
+    await returning.stepUser(userKey);
+    for (let count = Math.floor(this.random() * 12); count > 0; count--) await holder.stepLane(lane);
+  }
+
+  async append(
+    { isWoken, of }: { isWoken: boolean; of?: string } = { isWoken: this.random() < 0.8 },
+  ): Promise<void> {
+    const user = users.find((each) => keyOf(each) === of);
+    const chosen = user
+      ? [user]
+      : Array.from({ length: 1 + Math.floor(this.random() * 2) }, () => this.#pick(users));
     const positions = await appendFor(sql, ...chosen);
     chosen.forEach((user, index) => {
       const key = keyOf(user);

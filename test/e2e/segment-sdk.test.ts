@@ -3,38 +3,23 @@
  * sends is what is stored, value by value, and what it sends again because an answer was lost is stored once.
  */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { buffer } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { Analytics } from '@segment/analytics-node';
 import { openPool, type Sql } from '../../src/db/client.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { type HttpProxy, type Json, startHttpProxy } from '../support/http-proxy.ts';
 import { type RepeaterProcess, startRepeater, writeKey } from '../support/process.ts';
-
-type Json = Record<string, unknown>;
-
-/** Stands between the SDK and the program and sees what passes. */
-interface Proxy {
-  readonly url: string;
-  /** The events of each request that reached the program, in order. */
-  readonly requests: Json[][];
-  /** As many answers are thrown away and the connection is closed instead. */
-  answersToLose: number;
-  close(): Promise<void>;
-}
 
 let database: TestDatabase;
 let sql: Sql;
 let repeater: RepeaterProcess;
-let proxy: Proxy;
+let proxy: HttpProxy;
 
 before(async () => {
   database = await createTestDatabase();
   sql = openPool(database.url, 'admin');
   repeater = await startRepeater({ DATABASE_URL: database.url });
-  proxy = await startProxy();
+  proxy = await startHttpProxy(repeater.address);
 });
 
 after(async () => {
@@ -43,40 +28,6 @@ after(async () => {
   await sql.end();
   await database.drop();
 });
-
-async function startProxy(): Promise<Proxy> {
-  const requests: Json[][] = [];
-  const pass = async (request: IncomingMessage, response: ServerResponse) => {
-    const body = await buffer(request);
-    const { authorization = '', 'content-type': type = '' } = request.headers;
-    const answer = await fetch(`${repeater.address}${request.url}`, {
-      method: 'POST',
-      headers: { authorization, 'content-type': type },
-      body,
-    });
-    requests.push((JSON.parse(body.toString()) as { batch: Json[] }).batch);
-    const text = await answer.text();
-    if (started.answersToLose > 0) {
-      started.answersToLose--;
-      request.socket.destroy();
-    } else response.writeHead(answer.status, { 'content-type': 'application/json' }).end(text);
-  };
-  const server = createServer((request, response) => void pass(request, response));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const started: Proxy = {
-    url: `http://127.0.0.1:${port}`,
-    requests,
-    answersToLose: 0,
-    async close() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, 'close');
-    },
-  };
-  return started;
-}
 
 function createAnalytics(): Analytics {
   const analytics = new Analytics({ host: proxy.url, writeKey });
@@ -131,7 +82,7 @@ test('all six calls arrive as sent, with awkward values', async () => {
   });
   await analytics.closeAndFlush();
 
-  const sent = proxy.requests.flat();
+  const sent = proxy.passed.flatMap(({ events }) => events);
   const kept = await stored(`u:${userId}`);
   assert.equal(sent.length, 7);
   assert.deepEqual(
@@ -190,14 +141,14 @@ test('characters that PostgreSQL cannot store are replaced, marked, and harm no 
 });
 
 test('what the SDK sends again because the answer was lost is stored once', async () => {
-  const passed = proxy.requests.length;
-  proxy.answersToLose = 2;
+  const passed = proxy.passed.length;
+  proxy.accidents = ['lose', 'lose'];
   const analytics = createAnalytics();
   for (let seq = 0; seq < 40; seq++)
     analytics.track({ userId: 'again', event: 'Counted', properties: { seq } });
   await analytics.closeAndFlush();
 
-  const sent = proxy.requests.slice(passed).flat();
+  const sent = proxy.passed.slice(passed).flatMap(({ events }) => events);
   const ids = new Set(sent.map(({ messageId }) => messageId));
   assert.equal(ids.size, 40);
   assert.ok(sent.length > 40, `${sent.length} events reached the program`);

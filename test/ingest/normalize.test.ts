@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import * as fc from 'fast-check';
 import type { AcceptedEvent } from '../../src/events/append.ts';
-import { maxDepth, maxEventBytes } from '../../src/ingest/limits.ts';
+import { maxDepth, maxEventBytes, maxKeyLength, maxKeys, maxStringLength } from '../../src/ingest/limits.ts';
 import { factsOf, normalize, type Refusal } from '../../src/ingest/normalize.ts';
 import { laneOf } from '../../src/lib/ids.ts';
 import { parseJson } from '../../src/lib/json.ts';
@@ -274,13 +274,68 @@ test('a number that cannot be kept refuses its event by the number’s path', ()
 });
 
 test('size counts bytes as stored, the batch’s context included', () => {
-  const fits = { ...track, properties: { text: 'x'.repeat(maxEventBytes - 200) } };
+  const half = 'x'.repeat(maxEventBytes / 2 - 100);
+  const fits = { ...track, properties: { text: half, more: half } };
   assert.ok(accept(fits).text.length > maxEventBytes - 200);
   assert.equal(refuse({ ...fits, more: 'x'.repeat(200) }).code, 'event_too_large');
   const wide = { ...track, properties: { text: 'é'.repeat(maxEventBytes / 2) } };
   assert.equal(refuse(wide).code, 'event_too_large');
   assert.equal(refuse(fits, { batch: `{"context":{"text":"${'x'.repeat(300)}"}}` }).code, 'event_too_large');
   assert.ok(refuse({ ...track, more: 'x'.repeat(1_000_000) }).text.length <= 4 * maxEventBytes);
+});
+
+test('keys and texts have a limit of their own, named where it is broken', () => {
+  const refusal = (properties: unknown) => refuse({ ...track, properties });
+  const long = refusal({ list: [{ text: 'x'.repeat(maxStringLength + 1) }] });
+  assert.deepEqual([long.code, long.problems[0]?.field], ['event_too_large', 'properties.list.0.text']);
+  assert.match(long.problems[0]?.expected ?? '', /at most 36864 characters/);
+  const wide = refusal({ a: { ['k'.repeat(maxKeyLength + 1)]: 1 } });
+  assert.deepEqual(
+    [wide.code, wide.problems[0]?.field],
+    ['event_too_large', `properties.a.${'k'.repeat(40)}`],
+  );
+  assert.match(wide.problems[0]?.expected ?? '', /a name of at most 8192 characters/);
+  accept({ ...track, properties: { text: 'x'.repeat(maxStringLength), ['k'.repeat(3_000)]: 1 } });
+  const many = refusal(Object.fromEntries(Array.from({ length: maxKeys }, (_, key) => [`k${key}`, 0])));
+  assert.equal(many.code, 'event_too_large');
+  assert.match(many.problems[0]?.expected ?? '', /at most 11000 keys/);
+});
+
+test('the address is added for devices only, for IPv4 only, and never over one that was sent', () => {
+  const address = (
+    event: object,
+    {
+      onDevice = false,
+      from = '9.8.7.6',
+      batch = {},
+    }: { onDevice?: boolean; from?: string | null; batch?: object } = {},
+  ) => {
+    const parsed = parseJson(
+      Buffer.from(JSON.stringify({ ...batch, batch: [{ ...track, ...event }] })),
+      maxDepth,
+    );
+    const body = parsed.value as { batch: unknown[] };
+    const facts = factsOf(1, { ...body }, parsed, { onDevice, address: () => from });
+    const result = normalize(body.batch[0], null, facts, validate);
+    assert.ok('event' in result, JSON.stringify(result));
+    const { context } = stored(result.event);
+    return (context as { ip?: unknown } | undefined)?.ip;
+  };
+  const library = (name: string) => ({ context: { library: { name, version: '1' } } });
+  assert.equal(address({}, { onDevice: true }), '9.8.7.6');
+  assert.equal(address({ context: [] }, { onDevice: true }), '9.8.7.6');
+  assert.equal(address({ context: null }, { onDevice: true }), '9.8.7.6');
+  assert.equal(address({ channel: 'mobile' }), '9.8.7.6');
+  assert.equal(address({ context: { direct: true } }), '9.8.7.6');
+  assert.equal(address({}, { batch: { context: { direct: true } } }), '9.8.7.6');
+  assert.equal(address(library('analytics-android')), '9.8.7.6');
+  assert.equal(address({}, { batch: library('analytics-ios') }), '9.8.7.6');
+  for (const none of [{}, { channel: 'server' }, { context: { direct: 'true' } }, library('analytics-ruby')])
+    assert.equal(address(none), undefined, JSON.stringify(none));
+  assert.equal(address({}, { onDevice: true, from: '2001:db8::1' }), undefined);
+  assert.equal(address({}, { onDevice: true, from: null }), undefined);
+  for (const ip of ['1.1.1.1', '', null]) assert.equal(address({ context: { ip } }, { onDevice: true }), ip);
+  assert.equal(address({}, { onDevice: true, batch: { context: { ip: '1.1.1.1' } } }), '1.1.1.1');
 });
 
 test('what is no object is refused by what it is', () => {

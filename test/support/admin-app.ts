@@ -99,6 +99,7 @@ export async function createAdminApp(): Promise<AdminApp> {
     checkDestinationUrl: (url) =>
       url.includes('//private.') ? Promise.reject(new AppError('blocked_address')) : Promise.resolve(),
     streamEvents: (request) => streamEvents(tail, request),
+    reload: null,
   });
   const app = new Hono();
   app.onError(createErrorHandler(createLog({ level: 'silent' })));

@@ -12,17 +12,26 @@ import { newestPosition } from '../../src/events/read-range.ts';
 import { openFeed } from '../../src/routing/feeds.ts';
 import { acceptedEvent, append } from './accepted-events.ts';
 
+/** A pool or one session of it. */
+type Session = Sql | ReservedSql<{ bigint: number; instant: string }>;
+
 export interface Feed {
   readonly destinationId: number;
   readonly feedId: number;
 }
 
+const secret = `whsec_${Buffer.alloc(32).toString('base64')}`;
+
 /** A destination with its live feed, which starts at the end of the log. */
-export async function createLiveFeed(sql: Sql, type = 'webhook'): Promise<Feed> {
+export async function createLiveFeed(
+  sql: Sql,
+  type = 'webhook',
+  { settings = {}, policy = {} }: { readonly settings?: object; readonly policy?: object } = {},
+): Promise<Feed> {
   return sql.begin(async (tx) => {
     const [row] = await tx<{ id: number }[]>`
-      insert into repeater.destinations (type, name, settings, secrets)
-      values (${type}, 'of a test', ${tx.json({ url: 'http://127.0.0.1:9/' })}, '{}') returning id`;
+      insert into repeater.destinations (type, name, settings, secrets, policy)
+      values (${type}, 'of a test', ${tx.json({ url: 'http://127.0.0.1:9/', secret, ...settings })}, '{}', ${tx.json(policy as never)}) returning id`;
     const { id: destinationId } = row as { id: number };
     const feedId = await openFeed(tx, {
       destinationId,
@@ -56,7 +65,7 @@ export function startReplay(
 }
 
 /** Appends one event for each user named, in order; returns the positions. */
-export async function appendFor(sql: Sql, ...users: readonly string[]): Promise<number[]> {
+export async function appendFor(sql: Session, ...users: readonly string[]): Promise<number[]> {
   const last = await append(
     sql,
     users.map((userId) => acceptedEvent({ userId })),

@@ -47,6 +47,8 @@ export interface Inbox {
   until(what: string, holds: () => boolean, limitMs?: number): Promise<void>;
   /** Attempts without an end. */
   inFlight(): number;
+  /** Begins a new record. */
+  forget(): void;
 }
 
 export interface Receiver {
@@ -128,6 +130,11 @@ class RecordingInbox implements Inbox {
 
   inFlight(): number {
     return this.attempts.filter((attempt) => attempt.endedAt === null).length;
+  }
+
+  forget(): void {
+    this.attempts.length = 0;
+    this.#counts.clear();
   }
 
   until(what: string, holds: () => boolean, limitMs = 15_000): Promise<void> {
