@@ -59,9 +59,9 @@ export const environmentVariables = [
   [
     'TRUSTED_PROXIES',
     '0',
-    'Whose `X-Forwarded-*` headers count: a number of proxies in front, or addresses and networks (`10.0.0.0/8,::1`).',
+    'Proxies in front: their number, or their networks (`10.0.0.0/8,::1`).',
   ],
-  ['RATE_LIMIT_PER_KEY', 'off', 'Events a second of one write key and process; beyond it that key gets 429.'],
+  ['RATE_LIMIT_PER_KEY', 'off', 'Events a second of one write key and process; beyond it, 429.'],
   [
     'LOG_LEVEL',
     'info; warn for the embedded database in a terminal',
