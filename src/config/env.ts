@@ -56,11 +56,7 @@ export const environmentVariables = [
   ['ROLE', 'all', '`all`, `api` (accepts events, admin API) or `worker` (delivers).'],
   ['ALLOW_PRIVATE_DESTINATIONS', 'false', '`true` lets destinations reach loopback and private addresses.'],
   ['DEDUP_HOURS', '48', 'How long a repeated messageId is recognised, 1 to 8760 hours.'],
-  [
-    'TRUSTED_PROXIES',
-    '0',
-    'Proxies in front: their number, or their networks (`10.0.0.0/8,::1`).',
-  ],
+  ['TRUSTED_PROXIES', '0', 'Proxies in front: their number, or their networks (`10.0.0.0/8,::1`).'],
   ['RATE_LIMIT_PER_KEY', 'off', 'Events a second of one write key and process; beyond it, 429.'],
   [
     'LOG_LEVEL',
