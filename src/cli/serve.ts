@@ -8,7 +8,7 @@ import { createDocs } from '../admin/docs.ts';
 import { eventLine } from '../admin/events.ts';
 import { createAdminApi } from '../admin/routes.ts';
 import { readEnvironment, type Config } from '../config/env.ts';
-import { createSealer, createSecretReader } from '../config/secrets.ts';
+import { createSecretReader, type Sealer } from '../config/secrets.ts';
 import { openPool, type Sql } from '../db/client.ts';
 import { eventMessage, streamEvents } from '../debugger/server-sent-events.ts';
 import { createTail } from '../debugger/tail.ts';
@@ -80,7 +80,7 @@ interface Worker extends Part {
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   keepHeapSmall();
   const { config, installation } = options;
-  const sealer = createSealer(installation.secretKey);
+  const { sealer } = installation;
   const shared: Shared = {
     ...options,
     catalogue: options.catalogue ?? (await loadDestinations()),
@@ -155,10 +155,7 @@ async function startWorker(shared: Shared): Promise<Worker> {
   };
 }
 
-async function buildApi(
-  shared: Shared & { readonly sealer: ReturnType<typeof createSealer> },
-  poke: () => void,
-) {
+async function buildApi(shared: Shared & { readonly sealer: Sealer }, poke: () => void) {
   const { config, databaseUrl, log } = shared;
   const { adminToken } = shared.installation;
   if (adminToken === null) throw new Error('The role api needs an admin token.');

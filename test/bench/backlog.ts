@@ -27,7 +27,7 @@ export async function createDatabase(serverUrl: string, name: string): Promise<s
 
 /** A database with so many events of so many users, stored by the program's own insert. */
 export async function fillBacklog(serverUrl: string, events: number, users: number): Promise<Backlog> {
-  const url = await createDatabase(serverUrl, `backlog_${users}_users`);
+  const url = await createDatabase(serverUrl, `backlog_${events}_${users}`);
   const sql = openPool(url, 'admin');
   const startedAt = performance.now();
   await sql`insert into repeater.sources (name) values ('bench')`;
@@ -144,6 +144,4 @@ export async function removeDestination(sql: Sql, destinationId: number): Promis
   await sql`update repeater.destinations set deleted_at = now(), version = version + 1 where id = ${destinationId}`;
   await sql`delete from repeater.parked_users p using repeater.feeds f where f.id = p.feed_id and f.destination_id = ${destinationId}`;
   await sql`update repeater.feeds set state = 'cancelled' where destination_id = ${destinationId}`;
-  // The worker lets the lanes go at its next heartbeat.
-  await new Promise((resolve) => setTimeout(resolve, 1_100));
 }

@@ -6,6 +6,9 @@ import { alternate, count, type Row } from './measure.ts';
 import type { Bench } from './run.ts';
 
 const events = 100_000;
+const httpEvents = 50_000;
+/** The worker has delivered the backlog before. */
+const warm = { warmUp: false };
 const names = ['noop', 'http', 'users', 'failing', 'slow', 'replay'];
 
 export async function deliveryMeasures(bench: Bench): Promise<Row[]> {
@@ -14,13 +17,13 @@ export async function deliveryMeasures(bench: Bench): Promise<Row[]> {
   const backlog = await fillBacklog(bench.serverUrl, events, 10_000);
   const worker = await startWorker(backlog);
   if (bench.wants('noop')) rows.push(await noop(backlog));
-  if (bench.wants('http')) rows.push(await overHttp(backlog));
   if (bench.wants('failing')) rows.push(await withFailingUsers(backlog));
   if (bench.wants('slow')) rows.push(await slowReceiver(backlog));
   if (bench.wants('replay')) rows.push(await replay(backlog));
   bench.memory('delivering', await worker.peakBytes());
   await worker.stop();
   await backlog.sql.end();
+  if (bench.wants('http')) rows.push(await overHttp(bench));
   if (bench.wants('users')) rows.push(await fewAndManyUsers(bench));
   return rows;
 }
@@ -29,7 +32,7 @@ async function startWorker(backlog: Backlog): Promise<Child> {
   return startChild('server-child.ts', { databaseUrl: backlog.url, role: 'worker', port: await freePort() });
 }
 
-const perSecond = (ms: number) => (1_000 * events) / ms;
+const perSecond = (ms: number, count = events) => (1_000 * count) / ms;
 
 async function noop(backlog: Backlog): Promise<Row> {
   const loop = await startChild('yardstick-child.ts', { databaseUrl: backlog.url });
@@ -49,7 +52,9 @@ async function noop(backlog: Backlog): Promise<Row> {
   };
 }
 
-async function overHttp(backlog: Backlog): Promise<Row> {
+async function overHttp(bench: Bench): Promise<Row> {
+  const backlog = await fillBacklog(bench.serverUrl, httpEvents, 10_000);
+  const worker = await startWorker(backlog);
   const port = await freePort();
   const receiver = await startChild('receiver-child.ts', { port });
   const client = await startChild('yardstick-child.ts', {});
@@ -58,15 +63,21 @@ async function overHttp(backlog: Backlog): Promise<Row> {
   const rates = await alternate(
     {
       client: async () =>
-        perSecond(await client.ask<number>({ do: 'send', url, total: events, concurrency: 256 })),
-      delivery: async () => perSecond(await deliverBacklog(backlog, 'webhook', { settings })),
+        perSecond(
+          await client.ask<number>({ do: 'send', url, total: httpEvents, concurrency: 256 }),
+          httpEvents,
+        ),
+      delivery: async () => perSecond(await deliverBacklog(backlog, 'webhook', { settings }), httpEvents),
     },
     { warmUp: false },
   );
   await client.stop();
   await receiver.stop();
+  bench.memory('delivering over HTTP', await worker.peakBytes());
+  await worker.stop();
+  await backlog.sql.end();
   return {
-    measure: '… to a loopback receiver, one request an event',
+    measure: '50,000 of them to a loopback receiver, one request an event',
     reached: `${count(rates.delivery)} events/s`,
     limit: `bare client ${count(rates.client)} /s`,
     ratio: rates.delivery / rates.client,
@@ -80,10 +91,13 @@ async function withFailingUsers(backlog: Backlog): Promise<Row> {
   const [row] = await backlog.sql<{ keys: string[] }[]>`
     select array_agg(user_key) as keys from warehouse.events`;
   const healthy = (row?.keys ?? []).filter((key) => !isFailing(key)).length;
-  const times = await alternate({
-    none: () => deliverBacklog(backlog, 'bench-noop'),
-    failing: () => deliverBacklog(backlog, 'bench-failing', { events: healthy }),
-  });
+  const times = await alternate(
+    {
+      none: () => deliverBacklog(backlog, 'bench-noop'),
+      failing: () => deliverBacklog(backlog, 'bench-failing', { events: healthy }),
+    },
+    warm,
+  );
   return {
     measure: '1 % of the users failing: until the healthy are done',
     reached: `${count(times.failing)} ms`,
@@ -96,10 +110,13 @@ async function withFailingUsers(backlog: Backlog): Promise<Row> {
 }
 
 async function slowReceiver(backlog: Backlog): Promise<Row> {
-  const rates = await alternate({
-    noop: async () => perSecond(await deliverBacklog(backlog, 'bench-noop')),
-    slow: async () => perSecond(await deliverBacklog(backlog, 'bench-slow')),
-  });
+  const rates = await alternate(
+    {
+      noop: async () => perSecond(await deliverBacklog(backlog, 'bench-noop')),
+      slow: async () => perSecond(await deliverBacklog(backlog, 'bench-slow')),
+    },
+    warm,
+  );
   return {
     measure: '5 ms a call, 1 % of calls 1 s, 1,024 in flight',
     reached: `${count(rates.slow)} events/s`,
@@ -112,10 +129,13 @@ async function slowReceiver(backlog: Backlog): Promise<Row> {
 }
 
 async function replay(backlog: Backlog): Promise<Row> {
-  const rates = await alternate({
-    live: async () => perSecond(await deliverBacklog(backlog, 'bench-noop')),
-    replay: async () => perSecond(await replayBacklog(backlog, 'bench-noop')),
-  });
+  const rates = await alternate(
+    {
+      live: async () => perSecond(await deliverBacklog(backlog, 'bench-noop')),
+      replay: async () => perSecond(await replayBacklog(backlog, 'bench-noop')),
+    },
+    warm,
+  );
   return {
     measure: 'replay of the backlog',
     reached: `${count(rates.replay)} events/s`,

@@ -24,7 +24,8 @@ beforeEach(async () => {
 
 const key = (letter: string) => letter.repeat(20);
 
-function resolve(given: Partial<Parameters<typeof resolveInstallation>[0]> = {}, on: Sql = sql) {
+/** All but the sealer, which is made anew of the key each time. */
+async function resolve(given: Partial<Parameters<typeof resolveInstallation>[0]> = {}, on: Sql = sql) {
   const nothing = {
     databaseUrl: null,
     dataDir,
@@ -33,7 +34,8 @@ function resolve(given: Partial<Parameters<typeof resolveInstallation>[0]> = {},
     writeKey: null,
     role: 'all',
   } as const;
-  return resolveInstallation({ ...nothing, ...given }, on);
+  const { sealer: _sealer, ...installation } = await resolveInstallation({ ...nothing, ...given }, on);
+  return installation;
 }
 
 const external = { databaseUrl: 'postgres://elsewhere/repeater' };

@@ -127,7 +127,7 @@ test('acknowledged events survive kills and failures: stored once, delivered in 
   const acknowledged = new Map(senders.acknowledged.map((each) => [each.messageId, each]));
   const delivered = new Map<string, number>();
   let looked = 0;
-  await inbox.until(
+  const isDelivered = inbox.until(
     'every acknowledged event is delivered',
     () => {
       for (; looked < inbox.attempts.length; looked++) {
@@ -140,6 +140,8 @@ test('acknowledged events survive kills and failures: stored once, delivered in 
     },
     30_000,
   );
+  // If it is not, the verdict says what is missing.
+  await isDelivered.catch((error: unknown) => context.diagnostic(String(error)));
   const verdict = judge({
     acknowledged: senders.acknowledged,
     stored: await readStored(sql),
