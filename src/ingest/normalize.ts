@@ -19,7 +19,7 @@ import { eventTime, parseInstant } from './timestamps.ts';
 export interface RequestFacts {
   readonly sourceId: number;
   /** From the batch; an event's own wins. */
-  readonly sentAt: unknown;
+  readonly sentAt: number | null;
   readonly context: unknown;
   readonly integrations: unknown;
   /** The two above held characters that were replaced. */
@@ -41,7 +41,7 @@ export function factsOf(
   const shared = mayHoldBadText ? replaceBadText(sent) : sent;
   return {
     sourceId,
-    sentAt: body['sentAt'],
+    sentAt: typeof body['sentAt'] === 'string' ? parseInstant(body['sentAt']) : null,
     ...shared,
     replaced: shared !== sent,
     mayHoldBadText,
@@ -162,15 +162,18 @@ function mergeInto(batch: Fields, own: unknown): Fields {
 
 type Times = Pick<AcceptedEvent, 'time' | 'offsetMs' | 'originalTime' | 'sentTime'>;
 
-function readTimes(event: Fields, batchSentAt: unknown): Times | Problem {
+function readTimes(event: Fields, batchSentAt: number | null): Times | Problem {
   const timestamp = readTime(event, 'timestamp');
   const original = readTime(event, 'originalTimestamp');
   const ownSent = readTime(event, 'sentAt');
   for (const time of [timestamp, original, ownSent])
     if (typeof time === 'object' && time !== null) return time;
-  const sent = ownSent ?? (typeof batchSentAt === 'string' ? parseInstant(batchSentAt) : null);
+  const sent = ownSent ?? batchSentAt;
   const sentTime = isoOf(sent as number | null);
-  const originalTime = isoOf((original ?? timestamp) as number | null);
+  const originalTime =
+    original === null
+      ? isoOf(timestamp as number | null, event['timestamp'])
+      : isoOf(original as number, event['originalTimestamp']);
   // RudderStack's Node SDK sends both when the caller gave a time; that one is meant, and rudder-server takes it so too.
   if (timestamp !== null && original !== null)
     return { time: isoOf(timestamp as number), offsetMs: null, originalTime, sentTime };
@@ -192,9 +195,22 @@ function readTime(event: Fields, field: string): number | null | Problem {
   );
 }
 
-function isoOf(at: number | null): string | null {
-  return at === null ? null : new Date(at).toISOString();
+/** A time as ISO 8601 in UTC. Most are sent so already, and all events of a batch were sent at the same time. */
+function isoOf(at: number | null, sent?: unknown): string | null {
+  if (at === null) return null;
+  if (
+    typeof sent === 'string' &&
+    sent.length === 24 &&
+    sent[10] === 'T' &&
+    sent[19] === '.' &&
+    sent[23] === 'Z'
+  )
+    return sent;
+  if (at !== lastTime.at) lastTime = { at, iso: new Date(at).toISOString() };
+  return lastTime.iso;
 }
+
+let lastTime = { at: 0, iso: new Date(0).toISOString() };
 
 /** An id as text; null when it is absent, null or empty. Integers above 2^53 arrive as raw JSON. */
 function idOf(value: unknown): string | null {
