@@ -1,7 +1,7 @@
 /**
- * Group commit: concurrent requests are stored together and each is answered after the commit. Two groups
- * are under way at the most, one waiting for the ingest lock while the other flushes; what comes meanwhile
- * gathers into the next, so groups are as large as the load makes them and a lone request waits for nobody.
+ * Group commit: concurrent requests are stored together and each is answered after the commit. One group is
+ * under way; what comes meanwhile gathers into the next, so groups are as large as the load makes them and a lone
+ * request waits for nobody. A second one under way would only wait for the ingest lock, and measured it gained nothing.
  */
 import type { AcceptedEvent } from '../events/append.ts';
 import type { RejectedEvent } from '../events/rejected.ts';
@@ -9,7 +9,6 @@ import { AppError, toError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { maxQueuedBytes, maxQueuedEvents } from './limits.ts';
 
-const groupsUnderWay = 1;
 /** A group is closed at either: the ingest lock is held for about 25 us an event. */
 const maxGroupEvents = 1_000;
 const maxGroupBytes = 4_194_304;
@@ -42,7 +41,7 @@ export interface GroupCommit {
 
 export function createGroupCommit(deps: GroupCommitDeps): GroupCommit {
   const queue = new Backlog();
-  let underWay = 0;
+  let isUnderWay = false;
   let drained: (() => void)[] = [];
 
   const commit = async (group: readonly Pending[]): Promise<void> => {
@@ -69,14 +68,13 @@ export function createGroupCommit(deps: GroupCommitDeps): GroupCommit {
   };
 
   const start = () => {
-    if (underWay >= groupsUnderWay) return;
-    underWay++;
+    if (isUnderWay) return;
+    isUnderWay = true;
     void run().finally(() => {
-      underWay--;
-      if (underWay === 0 && queue.length === 0) {
-        for (const resolve of drained) resolve();
-        drained = [];
-      }
+      isUnderWay = false;
+      if (queue.length > 0) return start();
+      for (const resolve of drained) resolve();
+      drained = [];
     });
   };
 
@@ -93,7 +91,7 @@ export function createGroupCommit(deps: GroupCommitDeps): GroupCommit {
       });
     },
     drain() {
-      if (underWay === 0 && queue.length === 0) return Promise.resolve();
+      if (!isUnderWay && queue.length === 0) return Promise.resolve();
       return new Promise((resolve) => drained.push(resolve));
     },
   };
