@@ -53,17 +53,24 @@ export function createGroupCommit(deps: GroupCommitDeps): GroupCommit {
     if (events.length > 0) deps.appended(await deps.append(events));
   };
 
+  const storageError = (error: unknown): AppError => {
+    deps.log.error({ err: toError(error) }, 'storing events failed');
+    return new AppError('storage_unavailable', { retryAfterSeconds: 1, cause: error });
+  };
+
   const run = async (): Promise<void> => {
     while (queue.length > 0) {
       const group = queue.takeGroup();
-      try {
-        await commit(group);
-        for (const pending of group) pending.resolve();
-      } catch (error) {
-        deps.log.error({ err: toError(error), requests: group.length }, 'storing events failed');
-        const answer = new AppError('storage_unavailable', { retryAfterSeconds: 1, cause: error });
-        for (const pending of group) pending.reject(answer);
-      }
+      const failure = await commit(group).then(() => null, storageError);
+      const answer = () => {
+        for (const pending of group) {
+          if (failure) pending.reject(failure);
+          else pending.resolve();
+        }
+      };
+      // The next group goes out first: Postgres works on it while these answers are written.
+      if (queue.length > 0) setImmediate(answer);
+      else answer();
     }
   };
 
