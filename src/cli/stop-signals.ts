@@ -3,6 +3,7 @@
  * once, but one within a second counts as the first: npm passes a Ctrl-C on that the terminal has sent already.
  * SIGHUP asks for a reload, unless a person's terminal has gone: then it stops the server like the others.
  */
+import { isLostSession } from '../db/client.ts';
 import type { Log } from '../lib/log.ts';
 
 export interface StopRequest {
@@ -42,6 +43,10 @@ export function listenForStop({ log, hangUp }: StopOptions): StopRequest {
   }
 
   function onError(error: unknown): void {
+    if (isLostSession(error)) {
+      log.warn({ err: error }, 'a session with the database was cut; going on');
+      return;
+    }
     log.fatal({ err: error }, 'an error that nobody caught; stopping');
     controller.abort();
     resolve(1);

@@ -68,6 +68,20 @@ function isoInstant(text: string): string {
   return text.endsWith('+00') ? `${text.slice(0, -3).replace(' ', 'T')}Z` : text;
 }
 
+/** As Postgres, the two drivers (ours and graphile-worker's) and the system say it. */
+const lostSession =
+  /^(?:08...|57P0[1-4]|ECONNRESET|ECONNREFUSED|EPIPE|ETIMEDOUT|CONNECTION_\w+|CONNECT_TIMEOUT)$|^Connection terminated|^Client has encountered a connection error/;
+
+/**
+ * Whether an error says that a session with Postgres was cut. Both drivers and graphile-worker do things that nobody
+ * outside can wait for (statements of their own while a connection is opened, a pool that shuts itself down): when a
+ * session is cut just then, the failure is one that nobody catches, and no reason for a server to end.
+ */
+export function isLostSession(error: unknown): boolean {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  return [code, message].some((text) => typeof text === 'string' && lostSession.test(text));
+}
+
 /** The SQLSTATE of an error that Postgres reported; null when it came from elsewhere (the network, a bug). */
 export function sqlStateOf(error: unknown): string | null {
   return error instanceof postgres.PostgresError ? error.code : null;

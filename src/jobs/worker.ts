@@ -13,6 +13,16 @@ import type { Log } from '../lib/log.ts';
 const poolSize = 4;
 const concurrency = 4;
 const restartMs = 1_000;
+/** Each of its workers asks for a job twice a second, unless it has one, which takes a statement or two. */
+const longestSilenceSeconds = 5;
+/** A session that is cut at the wrong moment leaves its start waiting for ever. */
+const longestStartMs = 5_000;
+const signsOfLife = [
+  'worker:getJob:start',
+  'worker:getJob:empty',
+  'worker:getJob:error',
+  'job:start',
+] as const;
 
 interface JobsOptions {
   readonly databaseUrl: string;
@@ -27,19 +37,26 @@ export interface Jobs {
   stop(): Promise<void>;
 }
 
+/** One start of graphile-worker. */
+interface Run {
+  readonly runner: Runner;
+  /** Resolves when it has ended, or hangs and is given up. @throws the error it ended with */
+  readonly over: Promise<void>;
+}
+
 /**
- * Starts taking jobs and goes on through outages of the database: graphile-worker ends itself after ten failed
- * polls, and is then started again until it works.
+ * Starts taking jobs and goes on through outages of the database: graphile-worker ends itself when a job cannot be
+ * marked as done, and then may hang instead, with its sessions gone. Either way it is started again until it works.
  * @throws when the first start fails.
  */
 export async function startJobs(options: JobsOptions): Promise<Jobs> {
   const ids: string[] = [];
   const stopping = new AbortController();
-  let runner = await startRunner(options, ids);
+  let current = await startRun(options, ids);
   const supervise = async (): Promise<void> => {
     while (!stopping.signal.aborted) {
       try {
-        await runner.promise;
+        await current.over;
         if (stopping.signal.aborted) return;
       } catch (error) {
         options.log.warn({ err: toError(error) }, 'taking jobs stopped; starting again');
@@ -48,10 +65,10 @@ export async function startJobs(options: JobsOptions): Promise<Jobs> {
       if (stopping.signal.aborted) return;
       ids.length = 0;
       try {
-        runner = await startRunner(options, ids);
+        current = await startRun(options, ids);
       } catch (error) {
         options.log.warn({ err: toError(error) }, 'taking jobs could not start; trying again');
-        runner = { ...runner, promise: Promise.resolve() };
+        current = { ...current, over: Promise.resolve() };
       }
     }
   };
@@ -60,17 +77,41 @@ export async function startJobs(options: JobsOptions): Promise<Jobs> {
     ids,
     async stop() {
       stopping.abort();
-      await runner.stop().catch((error: unknown) => {
+      const stopped = current.runner.stop().catch((error: unknown) => {
         options.log.debug({ err: toError(error) }, 'the job runner had ended already');
       });
+      await Promise.race([stopped, current.over.catch(() => {})]);
       await supervised;
     },
   };
 }
 
-function startRunner(options: JobsOptions, ids: string[]): Promise<Runner> {
+async function startRun(options: JobsOptions, ids: string[]): Promise<Run> {
   const events = new EventEmitter() as WorkerEvents;
   events.on('worker:create', ({ worker }) => ids.push(worker.workerId));
+  // Counted and not timed: a process that was stopped must not take its own silence for graphile-worker's.
+  let silentSeconds = 0;
+  for (const sign of signsOfLife) events.on(sign, () => (silentSeconds = 0));
+  const starting = startRunner(options, events);
+  const runner = await Promise.race([starting, sleep(longestStartMs, null, { ref: false })]);
+  if (runner === null) {
+    starting.then((late) => late.stop()).catch(() => {});
+    throw new Error(`graphile-worker did not start within ${longestStartMs / 1_000} s.`);
+  }
+  const { promise: given, reject: giveUp } = Promise.withResolvers<never>();
+  const watch = setInterval(() => {
+    if (++silentSeconds !== longestSilenceSeconds) return;
+    runner.stop().catch(() => {});
+    giveUp(new Error(`graphile-worker has asked for no job for ${longestSilenceSeconds} s.`));
+  }, 1_000);
+  watch.unref();
+  const over = Promise.race([runner.promise, given]).finally(() => clearInterval(watch));
+  // Whoever waits for it hears of the error; while nobody does, it is no rejection that nobody handles.
+  over.catch(() => {});
+  return { runner, over };
+}
+
+function startRunner(options: JobsOptions, events: WorkerEvents): Promise<Runner> {
   return run({
     connectionString: options.databaseUrl,
     maxPoolSize: poolSize,

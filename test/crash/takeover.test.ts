@@ -151,6 +151,27 @@ test('what is sent again after kill -9 is what was in flight or ended within the
   assert.ok(oldest < 1_000, `an event delivered ${oldest} ms before the kill was sent again`);
 });
 
+test('SIGTERM in a backlog: the other worker has its lanes at once, and nothing is sent again', async (context) => {
+  inbox.answer = () => ({ status: 200, delayMs: 20 });
+  const expected = await appendBacklog();
+  await untilTrue('both have lanes', async () => {
+    const [first, second] = await Promise.all(workers.map(heldBy));
+    return inbox.attempts.length > 500 && first!.lanes.size > 0 && second!.lanes.size > 0;
+  });
+  const [leaving] = workers as [RepeaterProcess, RepeaterProcess];
+  const held = await heldBy(leaving);
+  const toldAt = performance.now();
+  await leaving.kill('SIGTERM');
+  const tookMs = performance.now() - toldAt;
+  await untilAllDelivered(expected);
+  const verdict = await verdictOf(expected);
+  context.diagnostic(`${held.lanes.size} lanes handed over, gone after ${tookMs.toFixed(0)} ms`);
+  assert.equal(leaving.child.exitCode, 0);
+  assert.equal(verdict.duplicates, 0);
+  assert.deepEqual(violationsOf(verdict), {});
+  assert.ok(tookMs < withinMs, `it took ${tookMs} ms to go`);
+});
+
 test('SIGSTOP for three leases, then SIGCONT: order holds, late results are refused, nothing more is sent', async (context) => {
   const [zombie] = workers as [RepeaterProcess, RepeaterProcess];
   const held = new Map<Attempt, (answer: Answer) => void>();
@@ -197,6 +218,7 @@ test('SIGSTOP for three leases, then SIGCONT: order holds, late results are refu
       `${verdict.duplicates} events sent again`,
   );
   assert.ok(tookMs < withinMs, `silent for ${tookMs} ms`);
+  assert.ok(verdict.duplicates <= ofZombie.length + lanesCount * eventsPerCursorWrite);
   assert.equal(
     inbox.attempts.length,
     attempts + more.length,
