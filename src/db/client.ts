@@ -70,7 +70,7 @@ function isoInstant(text: string): string {
 
 /** As Postgres, the two drivers (ours and graphile-worker's) and the system say it. */
 const lostSession =
-  /^(?:08...|57P0[1-4]|ECONNRESET|ECONNREFUSED|EPIPE|ETIMEDOUT|CONNECTION_\w+|CONNECT_TIMEOUT)$|^Connection terminated|^Client has encountered a connection error/;
+  /^(?:08...|57P0[1-4]|ECONNRESET|ECONNREFUSED|EPIPE|ETIMEDOUT|CONNECTION_\w+|CONNECT_TIMEOUT)$|^Connection terminated|^Client has encountered a connection error|^Release called on client which has already|^Cannot use a pool after calling end/;
 
 /**
  * Whether an error says that a session with Postgres was cut. Both drivers and graphile-worker do things that nobody

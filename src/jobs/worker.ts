@@ -13,16 +13,11 @@ import type { Log } from '../lib/log.ts';
 const poolSize = 4;
 const concurrency = 4;
 const restartMs = 1_000;
-/** Each of its workers asks for a job twice a second, unless it has one, which takes a statement or two. */
+/** Each of its workers has an answer twice a second, unless it has a job, which takes a statement or two. */
 const longestSilenceSeconds = 5;
 /** A session that is cut at the wrong moment leaves its start waiting for ever. */
 const longestStartMs = 5_000;
-const signsOfLife = [
-  'worker:getJob:start',
-  'worker:getJob:empty',
-  'worker:getJob:error',
-  'job:start',
-] as const;
+const signsOfLife = ['worker:getJob:empty', 'job:start'] as const;
 
 interface JobsOptions {
   readonly databaseUrl: string;
@@ -91,7 +86,10 @@ async function startRun(options: JobsOptions, ids: string[]): Promise<Run> {
   events.on('worker:create', ({ worker }) => ids.push(worker.workerId));
   // Counted and not timed: a process that was stopped must not take its own silence for graphile-worker's.
   let silentSeconds = 0;
-  for (const sign of signsOfLife) events.on(sign, () => (silentSeconds = 0));
+  let isEnding = false;
+  // Its workers still ask for jobs then, and get none.
+  events.on('pool:gracefulShutdown', () => (isEnding = true));
+  for (const sign of signsOfLife) events.on(sign, () => (silentSeconds = isEnding ? silentSeconds : 0));
   const starting = startRunner(options, events);
   const runner = await Promise.race([starting, sleep(longestStartMs, null, { ref: false })]);
   if (runner === null) {
@@ -102,7 +100,7 @@ async function startRun(options: JobsOptions, ids: string[]): Promise<Run> {
   const watch = setInterval(() => {
     if (++silentSeconds !== longestSilenceSeconds) return;
     runner.stop().catch(() => {});
-    giveUp(new Error(`graphile-worker has asked for no job for ${longestSilenceSeconds} s.`));
+    giveUp(new Error(`graphile-worker has taken no job for ${longestSilenceSeconds} s.`));
   }, 1_000);
   watch.unref();
   const over = Promise.race([runner.promise, given]).finally(() => clearInterval(watch));
